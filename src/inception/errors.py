@@ -1,0 +1,53 @@
+"""Errors meant for people: one sentence saying what is wrong, where, and what to do."""
+
+from typing import Literal
+
+ImageErrorKind = Literal["empty", "format", "truncated", "corrupt", "too_large"]
+
+
+class InceptionError(Exception):
+    """Base of every error this package raises on purpose; the command line exits with 1."""
+
+    exit_code = 1
+
+
+class UsageError(InceptionError):
+    """The request itself is wrong (an unknown name, an impossible value); exits with 2."""
+
+    exit_code = 2
+
+
+class DataError(InceptionError):
+    """A data set cannot be used as it is."""
+
+
+class ImageError(DataError):
+    """One image cannot be decoded.
+
+    Attributes:
+        kind: `empty`, `format` (not an allowed format), `truncated`, `corrupt` or `too_large`.
+    """
+
+    def __init__(self, kind: ImageErrorKind, message: str) -> None:
+        super().__init__(message)
+        self.kind: ImageErrorKind = kind
+
+    def __reduce__(self) -> tuple[type["ImageError"], tuple[ImageErrorKind, str]]:
+        # Two-argument exceptions must say how to travel back from a worker process.
+        return (type(self), (self.kind, str(self)))
+
+
+class WeightsError(InceptionError):
+    """A weights file does not fit the network it was offered to."""
+
+
+class BundleError(InceptionError):
+    """A bundle is missing, damaged, or written by a newer version."""
+
+
+class DownloadError(InceptionError):
+    """A download failed, was incomplete, or did not match its checksum."""
+
+
+class TrainingError(InceptionError):
+    """Training cannot go on (for example the loss is no longer finite)."""
