@@ -1,1 +1,1 @@
-"""How good a classifier is: metrics, calibration, plots and the report."""
+"""Metrics, reports and the measurement of a bundle on a data set."""

@@ -1,0 +1,147 @@
+"""The layers every network of the family is made of. Shapes are N x C x H x W throughout."""
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+Padding = Literal["ceil", "floor", "same"]
+"""How borders are treated: `ceil` is Caffe's and PyTorch's rule (symmetric convolutions, pools rounded up),
+`floor` the same with pools rounded down, `same` TensorFlow's (output = ceil(input / stride), the odd pixel
+of padding after, not before)."""
+
+Pair = tuple[int, int]
+
+
+def _same_padding(length: int, kernel: int, stride: int) -> Pair:
+    total = max((-(length // -stride) - 1) * stride + kernel - length, 0)
+    return total // 2, total - total // 2
+
+
+@torch.fx.wrap
+def pad_same(x: Tensor, kernel: Pair, stride: Pair, value: float) -> Tensor:
+    """Pad N x C x H x W with `value` as TensorFlow's SAME rule does before a window of `kernel`/`stride`."""
+    top, bottom = _same_padding(x.shape[2], kernel[0], stride[0])
+    left, right = _same_padding(x.shape[3], kernel[1], stride[1])
+    if top == bottom == left == right == 0:
+        return x
+    return F.pad(x, (left, right, top, bottom), value=value)
+
+
+class SameConv2d(nn.Conv2d):
+    """`nn.Conv2d` whose padding follows TensorFlow's SAME rule for any input size."""
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: D102 - nn.Conv2d's own signature
+        kernel = (self.kernel_size[0], self.kernel_size[1])
+        stride = (self.stride[0], self.stride[1])
+        return super().forward(pad_same(input, kernel, stride, 0.0))
+
+
+class MaxPool(nn.Module):
+    """Max pooling over a square window, borders by the network's padding rule.
+
+    With stride 1 all three rules agree: symmetric padding that keeps the size.
+    """
+
+    def __init__(self, kernel: int, stride: int, padding: Padding) -> None:
+        super().__init__()
+        self.kernel, self.stride, self.padding = kernel, stride, padding
+
+    def extra_repr(self) -> str:
+        """Arguments, for `repr`."""
+        return f"kernel={self.kernel}, stride={self.stride}, padding={self.padding!r}"
+
+    def forward(self, x: Tensor) -> Tensor:
+        """N x C x H x W in, pooled N x C x H' x W' out."""
+        if self.stride == 1:
+            return F.max_pool2d(x, self.kernel, 1, padding=self.kernel // 2)
+        if self.padding == "same":
+            square = (self.kernel, self.kernel)
+            x = pad_same(x, square, (self.stride, self.stride), float("-inf"))
+        return F.max_pool2d(x, self.kernel, self.stride, ceil_mode=self.padding == "ceil")
+
+
+class LocalResponseNorm(nn.Module):
+    """Across-channel response normalisation: x / (k + alpha / size * sum of squares in the window) ** beta.
+
+    `alpha` is divided by `size` as in Caffe and `torch.nn.LocalResponseNorm`. The windowed sum is written as
+    a 1x1 convolution with a banded matrix: the same numbers as torch's version, faster on a CPU, and
+    made of standard operators that every exporter knows. Source: Krizhevsky et al. 2012, section 3.3.
+    """
+
+    band: Tensor
+    offset: Tensor
+
+    def __init__(self, channels: int, size: int, alpha: float, beta: float, k: float) -> None:
+        super().__init__()
+        self.size, self.alpha, self.beta, self.k = size, alpha, beta, k
+        index = torch.arange(channels)
+        distance = index[None, :] - index[:, None]
+        inside = (distance >= -(size // 2)) & (distance <= (size - 1) // 2)
+        band = inside.to(torch.float32) * (alpha / size)
+        self.register_buffer("band", band[:, :, None, None], persistent=False)
+        self.register_buffer("offset", torch.full((channels,), k), persistent=False)
+
+    def extra_repr(self) -> str:
+        """Arguments, for `repr`."""
+        return f"size={self.size}, alpha={self.alpha}, beta={self.beta}, k={self.k}"
+
+    def forward(self, x: Tensor) -> Tensor:
+        """N x C x H x W in, the same shape out."""
+        scale = F.conv2d(x.square(), self.band.to(x.dtype), self.offset.to(x.dtype))
+        if self.beta == 0.75:
+            root = scale.rsqrt()
+            return x * (root * root.sqrt())
+        if self.beta == 0.5:
+            return x * scale.rsqrt()
+        return x * scale.pow(-self.beta)
+
+
+class ConvBlock(nn.Module):
+    """Convolution, optional batch normalisation, ReLU: the unit the papers call a convolution layer."""
+
+    def __init__(self, conv: nn.Conv2d, norm: nn.BatchNorm2d | None) -> None:
+        super().__init__()
+        self.conv = conv
+        self.bn = norm
+
+    def forward(self, x: Tensor) -> Tensor:
+        """N x C x H x W in, N x out_channels x H' x W' out, values >= 0."""
+        x = self.conv(x)
+        if self.bn is not None:
+            x = self.bn(x)
+        return F.relu(x, inplace=True)
+
+
+class Concat(nn.Module):
+    """Parallel branches over one input, joined along the channels.
+
+    Args:
+        branches: each a chain of (name, module). With `nested` a chain becomes the child `branch1`,
+            `branch2`, … (torchvision's names); without, its modules are children under their own names.
+    """
+
+    def __init__(self, branches: list[list[tuple[str, nn.Module]]], nested: bool) -> None:
+        super().__init__()
+        self.paths: list[list[str]] = []
+        for index, chain in enumerate(branches, start=1):
+            children = [(f"branch{index}", _joined(chain))] if nested else chain
+            for name, module in children:
+                self.add_module(name, module)
+            self.paths.append([name for name, _ in children])
+
+    def forward_branch(self, x: Tensor, path: list[str]) -> Tensor:
+        """One branch's output, N x C_branch x H x W."""
+        for name in path:
+            x = getattr(self, name)(x)
+        return x
+
+    def forward(self, x: Tensor) -> Tensor:
+        """N x C x H x W in, N x (sum of the branches' channels) x H' x W' out."""
+        return torch.cat([self.forward_branch(x, path) for path in self.paths], dim=1)
+
+
+def _joined(chain: list[tuple[str, nn.Module]]) -> nn.Module:
+    modules = [module for _, module in chain]
+    return modules[0] if len(modules) == 1 else nn.Sequential(*modules)
