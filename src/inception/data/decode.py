@@ -1,0 +1,236 @@
+"""One way from the bytes of an image file to an upright 8-bit RGB picture, or to an `ImageError`.
+
+Only six formats are accepted, so that a hostile file cannot reach Pillow's rarely used parsers.
+"""
+
+import io
+import logging
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.GifImagePlugin import GifImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.TiffImagePlugin import TiffImageFile
+from PIL.WebPImagePlugin import WebPImageFile
+
+from inception.errors import ImageError, ImageErrorKind
+
+# Importing the six plugins by name keeps Image.open from importing all of Pillow's parsers.
+_FORMATS = tuple(
+    str(plugin.format)
+    for plugin in (JpegImageFile, PngImageFile, WebPImageFile, BmpImageFile, GifImageFile, TiffImageFile)
+)
+
+ALLOWED_FORMATS = ("JPEG", "PNG", "WebP", "BMP", "GIF", "TIFF")
+EXTENSIONS: dict[str, str] = {
+    ".jpg": "JPEG",
+    ".jpeg": "JPEG",
+    ".jpe": "JPEG",
+    ".jfif": "JPEG",
+    ".mpo": "JPEG",
+    ".png": "PNG",
+    ".apng": "PNG",
+    ".webp": "WebP",
+    ".bmp": "BMP",
+    ".gif": "GIF",
+    ".tif": "TIFF",
+    ".tiff": "TIFF",
+}
+"""File name extensions (lower case, with the dot) that count as images, with the format they promise."""
+
+DEFAULT_MAX_PIXELS = 2**27
+"""134 million pixels: above the largest common cameras (108 million), below Pillow's own limit."""
+
+_MAGIC: tuple[tuple[bytes, str], ...] = (
+    (b"\xff\xd8\xff", "JPEG"),
+    (b"\x89PNG\r\n\x1a\n", "PNG"),
+    (b"BM", "BMP"),
+    (b"GIF87a", "GIF"),
+    (b"GIF89a", "GIF"),
+    (b"II*\0", "TIFF"),
+    (b"MM\0*", "TIFF"),
+    (b"II+\0", "TIFF"),
+    (b"MM\0+", "TIFF"),
+)
+_TRANSPOSE = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_ORIENTATION = 0x0112
+_BITS_PER_SAMPLE = 0x0102
+_PHOTOMETRIC = 0x0106
+_IGNORE_PILLOW = ("ignore", None, Warning, re.compile(r"PIL\b"), 0)
+
+# Without a handler, logging prints Pillow's errors on standard error; here they become ImageErrors.
+logging.getLogger("PIL").addHandler(logging.NullHandler())
+
+
+def decode_image(
+    data: bytes,
+    *,
+    max_pixels: int = DEFAULT_MAX_PIXELS,
+    reduce_to: int | None = None,
+    name: str = "the image",
+) -> Image.Image:
+    """Decode an image file to an upright RGB picture.
+
+    EXIF (also TIFF and XMP) orientation is applied; a damaged EXIF block is ignored. Of several frames the
+    first is taken. Transparent pixels are laid over white. 16-bit greyscale is divided by its full range
+    (the TIFF's bits per sample, else 16); 32-bit integers and floats keep 0..255 (floats 0..1) when they
+    fit it, else 0..65535, else their own minimum and maximum are stretched. CMYK and LAB are converted
+    without the file's colour profile.
+
+    Args:
+        data: the whole file: JPEG (also MPO), PNG, WebP, BMP, GIF or TIFF.
+        max_pixels: width x height above which the file is refused before its pixels are decoded. Pillow's
+            own limit of 179 million pixels (`2 * PIL.Image.MAX_IMAGE_PIXELS`) holds as well.
+        reduce_to: let a JPEG be decoded at 1/2, 1/4 or 1/8 of its size while its shortest side stays at
+            least this many pixels: much faster, nearly equal to a good reduction. Other formats ignore it.
+        name: how an error names the file.
+
+    Returns:
+        A Pillow image in mode RGB, with no metadata.
+
+    Raises:
+        ImageError: for whatever is wrong with `data`; nothing else is raised.
+    """
+    if not data:
+        raise ImageError("empty", f"{name} is empty (0 bytes); replace or delete the file.")
+    with _silence_pillow():
+        try:
+            return _decode(data, max_pixels, reduce_to, name)
+        except ImageError:
+            raise
+        except Exception as error:  # Pillow's parsers raise almost any type on damaged input
+            raise _explain(error, data, name, max_pixels) from error
+
+
+def sniff_format(data: bytes) -> str | None:
+    """The format that the first bytes of a file announce (one of `ALLOWED_FORMATS`), or None."""
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "WebP"
+    return next((kind for magic, kind in _MAGIC if data.startswith(magic)), None)
+
+
+@contextmanager
+def _silence_pillow() -> Iterator[None]:
+    # warnings.catch_warnings is not safe with threads. Inserting and removing one equal entry per caller
+    # is: both are single list operations, and the entry is there while any caller is inside.
+    filters: Any = warnings.filters
+    filters.insert(0, _IGNORE_PILLOW)
+    try:
+        yield
+    finally:
+        if _IGNORE_PILLOW in filters:
+            filters.remove(_IGNORE_PILLOW)
+
+
+def _decode(data: bytes, max_pixels: int, reduce_to: int | None, name: str) -> Image.Image:
+    with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+        width, height = image.size
+        if width * height > max_pixels:
+            raise _too_large(name, f"{width} x {height}", max_pixels)
+        if reduce_to is not None:
+            image.draft(None, (reduce_to, reduce_to))
+        image.load()
+        upright = _TRANSPOSE.get(_orientation(image))
+        picture = _to_rgb(image)
+    if upright is not None:
+        picture = picture.transpose(upright)
+    # A second reader of the orientation tag would turn the picture twice.
+    picture.info = {}
+    return picture
+
+
+def _orientation(image: Image.Image) -> int:
+    # Read after loading: Pillow turns TIFFs by itself while loading and then removes the tag.
+    try:
+        return int(image.getexif().get(_ORIENTATION, 1))
+    except Exception:  # a damaged EXIF block must not cost the picture
+        return 1
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I;16"):
+        return _from_16_bit(image)
+    if image.mode in ("I", "F"):
+        return _from_32_bit(image)
+    if image.mode == "LAB":
+        return _from_lab(image)
+    if image.has_transparency_data:
+        layered = image.convert("RGBA")
+        white = Image.new("RGB", layered.size, "white")
+        white.paste(layered, mask=layered.getchannel("A"))
+        return white
+    return image.convert("RGB")
+
+
+def _from_16_bit(image: Image.Image) -> Image.Image:
+    tags: Any = getattr(image, "tag_v2", {})
+    bits = tags.get(_BITS_PER_SAMPLE, (16,))[0]
+    full_range = 2**bits - 1 if 8 < bits <= 16 else 65535
+    values = np.asarray(image).astype(np.uint32)
+    scaled = np.minimum((values * 255 + full_range // 2) // full_range, 255).astype(np.uint8)
+    if tags.get(_PHOTOMETRIC) == 0:  # "white is zero", which Pillow inverts for 8 bits only
+        scaled = 255 - scaled
+    return Image.fromarray(scaled).convert("RGB")
+
+
+def _from_32_bit(image: Image.Image) -> Image.Image:
+    values = np.nan_to_num(np.asarray(image).astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
+    low, high = float(values.min()), float(values.max())
+    ranges = (1.0, 255.0, 65535.0) if image.mode == "F" else (255.0, 65535.0)
+    fitting = next((top for top in ranges if low >= 0 and high <= top), None)
+    if fitting is not None:
+        low, high = 0.0, fitting
+    scaled = np.rint((values - low) * (255.0 / max(high - low, 1e-300))).astype(np.uint8)
+    return Image.fromarray(scaled).convert("RGB")
+
+
+def _from_lab(image: Image.Image) -> Image.Image:
+    from PIL import ImageCms
+
+    lab, srgb = (ImageCms.createProfile(space) for space in ("LAB", "sRGB"))
+    return ImageCms.ImageCmsTransform(
+        ImageCms.ImageCmsProfile(lab), ImageCms.ImageCmsProfile(srgb), "LAB", "RGB"
+    ).apply(image)
+
+
+def _too_large(name: str, size: str, max_pixels: int) -> ImageError:
+    return ImageError(
+        "too_large",
+        f"{name} has {size} pixels, over the limit of {max_pixels:,}; make it smaller or raise the limit.",
+    )
+
+
+def _explain(error: Exception, data: bytes, name: str, max_pixels: int) -> ImageError:
+    if isinstance(error, Image.DecompressionBombError):
+        return _too_large(name, "far too many", max_pixels)
+    if isinstance(error, MemoryError):
+        return ImageError("too_large", f"{name} needs more memory than there is; make it smaller.")
+    announced = sniff_format(data)
+    if announced is None and isinstance(error, UnidentifiedImageError):
+        allowed = ", ".join(ALLOWED_FORMATS)
+        return ImageError("format", f"{name} is in none of the formats {allowed}; convert it or delete it.")
+    detail = "its header is damaged" if isinstance(error, UnidentifiedImageError) else str(error)
+    detail = detail.strip() or type(error).__name__
+    what = announced or "image"
+    words = detail.lower()
+    if isinstance(error, EOFError) or "truncated" in words or "not enough image data" in words:
+        kind: ImageErrorKind = "truncated"
+        text = f"{name} is a {what} file cut short ({detail}); copy it again or delete it."
+    else:
+        kind, text = "corrupt", f"{name} is a damaged {what} file ({detail}); copy it again or delete it."
+    return ImageError(kind, text)
