@@ -55,6 +55,7 @@ class Dataset:
         fingerprint: SHA-256 over (path, size and CRC where recorded, label, split) of all samples, sorted.
             A folder records no CRC, so there a changed file of the same size goes unnoticed.
         flip_safe: whether an image means the same when mirrored (false for digits).
+        automatic_split: whether all of val and test were drawn by `stratified_split`, the source having none.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Dataset:
     strays: tuple[str, ...]
     fingerprint: str
     flip_safe: bool = True
+    automatic_split: bool = False
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -90,7 +92,7 @@ class Dataset:
         paths = [sample.path for sample in self.samples]
         labels = array("l", (sample.label for sample in self.samples))
         splits = bytes(SPLITS.index(sample.split) for sample in self.samples)
-        rest = (self.store, self.strays, self.fingerprint, self.flip_safe)
+        rest = (self.store, self.strays, self.fingerprint, self.flip_safe, self.automatic_split)
         return (_restore, (self.name, self.labels, paths, labels, splits, *rest))
 
 
@@ -123,14 +125,16 @@ def build_dataset(
 ) -> Dataset:
     """Turn listed images into a data set: complete the splits, number the labels, take the fingerprint.
 
-    With no "val" and no "test", each gets `val_fraction` of every class; with "train" and "test" alone,
+    With no "val" and no "test", each gets `val_fraction` of every class (0 leaves all in "train"); with "train" and "test" alone,
     "val" is taken from "train"; "train" and "val" alone stay so, as do sets without "train". Labels are the
     classes of "train" (of everything if there is no "train"), in natural order unless `labels` fixes them.
 
     Raises:
         DataError: if there are no images, only one class to train on, or classes that "train" lacks.
     """
-    listed = _complete_splits(list(records), val_fraction, seed)
+    given = list(records)
+    automatic = val_fraction > 0 and {record.split for record in given} <= {None, "train"}
+    listed = _complete_splits(given, val_fraction, seed)
     if not listed:
         raise DataError(
             f"{store.location} holds no labelled images; give class folders or a CSV of path,label."
@@ -153,7 +157,8 @@ def build_dataset(
         Sample(record.path, index[record.label], record.split or "train")
         for record in sorted(listed, key=lambda record: record.path)
     )
-    return Dataset(name, known, samples, store, tuple(strays), _fingerprint(samples, known, store), flip_safe)
+    fingerprint = _fingerprint(samples, known, store)
+    return Dataset(name, known, samples, store, tuple(strays), fingerprint, flip_safe, automatic)
 
 
 def _complete_splits(records: list[Record], val_fraction: float, seed: int) -> list[Record]:
