@@ -185,7 +185,8 @@ class Network(nn.Module):
         Returns logits N x num_classes in evaluation mode, an `Output` in training mode, and with
         `return_endpoints` the named feature maps instead (see `forward_endpoints`).
         """
-        if return_endpoints is not None:
+        # torch.fx.symbolic_trace puts a proxy in every argument: a trace is of the plain call.
+        if return_endpoints is not None and not isinstance(return_endpoints, torch.fx.Proxy):
             return self.forward_endpoints(x, return_endpoints)
         if not self.training:
             return self.forward_head(self.forward_features(x))
