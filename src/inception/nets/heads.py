@@ -75,7 +75,7 @@ class FullyConnectedHead(nn.Module):
         self.linear = nn.Linear(in_channels * map_size * map_size, hidden)
 
     def forward(self, x: Tensor) -> Tensor:
-        """N x C x map_size x map_size in, N x hidden out, values >= 0; ValueError for a map of another size."""
+        """N x C x map_size x map_size in, N x hidden out, values >= 0; ValueError for another map size."""
         return F.relu(self.linear(flatten_map(x, self.map_size)), inplace=True)
 
 
@@ -84,7 +84,7 @@ def flatten_map(x: Tensor, side: int) -> Tensor:
     """N x C x side x side in, N x (C * side * side) out; ValueError for a map of another size."""
     if x.shape[2] != side or x.shape[3] != side:
         raise ValueError(
-            f"the fully connected head needs feature maps of {side} x {side}, got {x.shape[2]} x {x.shape[3]}; "
+            f"the fully connected head needs maps of {side} x {side}, got {x.shape[2]} x {x.shape[3]}; "
             "use images of the size the network was built for, or build it with another image_size"
         )
     return torch.flatten(x, 1)
