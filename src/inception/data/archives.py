@@ -66,7 +66,7 @@ class _Member(NamedTuple):
 _DANGLING = _Member(0, 0, -1)
 
 
-class _File:
+class RandomAccessFile:
     """A read-only file that threads, forked and spawned processes can read at any offset."""
 
     def __init__(self, path: Path) -> None:
@@ -74,11 +74,11 @@ class _File:
         self._stream: IO[bytes] | None = None
         self._lock = threading.Lock()
 
-    def __reduce__(self) -> tuple[type["_File"], tuple[Path]]:
-        return (_File, (self._path,))
+    def __reduce__(self) -> tuple[type["RandomAccessFile"], tuple[Path]]:
+        return (RandomAccessFile, (self._path,))
 
     def read_at(self, offset: int, count: int) -> bytes:
-        """`count` bytes from `offset`, fewer at the end of the file."""
+        """`count` bytes from `offset`, fewer at the end of the file. Raises `OSError`."""
         if not hasattr(os, "pread"):  # Windows, where no process is forked either
             with self._lock:
                 stream = self._opened()
@@ -106,7 +106,7 @@ class _ArchiveStore:
 
     def __init__(self, path: Path, data: Path, members: dict[str, _Member], folders: set[str]) -> None:
         self._path = path
-        self._file = _File(data)
+        self._file = RandomAccessFile(data)
         self._members = members
         self._folders = folders
 

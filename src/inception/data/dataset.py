@@ -125,9 +125,10 @@ def build_dataset(
 ) -> Dataset:
     """Turn listed images into a data set: complete the splits, number the labels, take the fingerprint.
 
-    With no "val" and no "test", each gets `val_fraction` of every class (0 leaves all in "train"); with "train" and "test" alone,
-    "val" is taken from "train"; "train" and "val" alone stay so, as do sets without "train". Labels are the
-    classes of "train" (of everything if there is no "train"), in natural order unless `labels` fixes them.
+    With no "val" and no "test", each gets `val_fraction` of every class (0 leaves all in "train"); with
+    "train" and "test" alone, "val" is taken from "train"; "train" and "val" alone stay so, as do sets
+    without "train". Labels are the classes of "train" (of everything if there is no "train"), in natural
+    order unless `labels` fixes them.
 
     Raises:
         DataError: if there are no images, only one class to train on, or classes that "train" lacks.

@@ -11,6 +11,7 @@ from pathlib import Path
 from inception.data.archives import open_archive
 from inception.data.dataset import Dataset, Record, Sample, align_labels, build_dataset
 from inception.data.decode import EXTENSIONS
+from inception.data.download import Progress
 from inception.data.named import NAMED_SETS, open_named
 from inception.data.stores import FolderStore, Store
 from inception.errors import DataError, UsageError
@@ -36,7 +37,12 @@ _SHOWN = 3
 
 
 def open_dataset(
-    spec: str | Path, *, data_root: Path | None = None, val_fraction: float = 0.1, seed: int = 0
+    spec: str | Path,
+    *,
+    data_root: Path | None = None,
+    val_fraction: float = 0.1,
+    seed: int = 0,
+    progress: Progress | None = None,
 ) -> Dataset:
     """Open a data set; nothing is decoded yet.
 
@@ -56,13 +62,17 @@ def open_dataset(
         data_root: where named sets are kept; default `$INCEPTION_DATA` or `~/.cache/inception/data`.
         val_fraction: share of each class for "val", and for "test" if there is neither.
         seed: of the automatic split.
+        progress: called while a named set is downloaded, with the bytes of the file so far and in all.
 
     Raises:
+        DownloadError: if a named set has to be downloaded and cannot be.
         UsageError: if `spec` is neither a path nor a named set.
         DataError: if what is there is not a usable data set.
     """
     if str(spec) in NAMED_SETS:
-        return open_named(str(spec), data_root=data_root, val_fraction=val_fraction, seed=seed)
+        return open_named(
+            str(spec), data_root=data_root, val_fraction=val_fraction, seed=seed, progress=progress
+        )
     path = Path(spec).expanduser()
     if not path.exists():
         near = difflib.get_close_matches(str(spec), NAMED_SETS, n=1)
@@ -116,7 +126,7 @@ def _junk(name: str) -> str | None:
     parts = name.split("/")
     for depth, part in enumerate(parts):
         if part.startswith(".") or part.lower() in _SYSTEM_FILES:
-            return "/".join(parts[: depth + 1]) + ("/" if depth + 1 < len(parts) else "")
+            return "/".join(parts[: depth + 1])
     return None
 
 
