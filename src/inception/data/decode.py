@@ -9,7 +9,7 @@ import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -106,8 +106,6 @@ def decode_image(
     Raises:
         ImageError: for whatever is wrong with `data`; nothing else is raised.
     """
-    if not data:
-        raise ImageError("empty", f"{name} is empty (0 bytes); replace or delete the file.")
     with _silence_pillow():
         try:
             return _decode(data, max_pixels, reduce_to, name)
@@ -115,6 +113,29 @@ def decode_image(
             raise
         except Exception as error:  # Pillow's parsers raise almost any type on damaged input
             raise _explain(error, data, name, max_pixels) from error
+
+
+class ImageHeader(NamedTuple):
+    """What an image file says of itself: format (one of `ALLOWED_FORMATS`), Pillow's mode, size in pixels."""
+
+    format: str
+    mode: str
+    width: int
+    height: int
+
+
+def read_header(data: bytes, *, name: str = "the image") -> ImageHeader:
+    """Read an image file's header; its pixels may still prove to be damaged.
+
+    Raises:
+        ImageError: if no image can be expected of `data`; nothing else is raised.
+    """
+    with _silence_pillow():
+        try:
+            with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+                return ImageHeader(sniff_format(data) or str(image.format), image.mode, *image.size)
+        except Exception as error:
+            raise _explain(error, data, name, DEFAULT_MAX_PIXELS) from error
 
 
 def sniff_format(data: bytes) -> str | None:
@@ -220,6 +241,8 @@ def _explain(error: Exception, data: bytes, name: str, max_pixels: int) -> Image
         return _too_large(name, "far too many", max_pixels)
     if isinstance(error, MemoryError):
         return ImageError("too_large", f"{name} needs more memory than there is; make it smaller.")
+    if not data:
+        return ImageError("empty", f"{name} is empty (0 bytes); replace or delete the file.")
     announced = sniff_format(data)
     if announced is None and isinstance(error, UnidentifiedImageError):
         allowed = ", ".join(ALLOWED_FORMATS)
