@@ -8,7 +8,7 @@ import logging
 import re
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -68,6 +68,8 @@ _TRANSPOSE = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_START_OF_SCAN = b"\xff\xda"
+_MAX_SCANNED_PIXELS = 2**34  # ten seconds of decoding
 _ORIENTATION = 0x0112
 _BITS_PER_SAMPLE = 0x0102
 _PHOTOMETRIC = 0x0106
@@ -154,7 +156,7 @@ def _silence_pillow() -> Iterator[None]:
     try:
         yield
     finally:
-        if _IGNORE_PILLOW in filters:
+        with suppress(ValueError):  # someone else reset the list
             filters.remove(_IGNORE_PILLOW)
 
 
@@ -163,6 +165,12 @@ def _decode(data: bytes, max_pixels: int, reduce_to: int | None, name: str) -> I
         width, height = image.size
         if width * height > max_pixels:
             raise _too_large(name, f"{width} x {height}", max_pixels)
+        # A few bytes make a progressive JPEG go over all its pixels once more; a thousand times is an attack.
+        scans = data.count(_START_OF_SCAN) if image.info.get("progressive") else 1
+        if scans * width * height > _MAX_SCANNED_PIXELS:
+            raise ImageError(
+                "too_large", f"{name} is a JPEG of {scans} scans, which no camera makes; delete it."
+            )
         if reduce_to is not None:
             image.draft(None, (reduce_to, reduce_to))
         image.load()

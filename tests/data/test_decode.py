@@ -1,0 +1,450 @@
+"""Decoding is checked against numpy's own view of the pixels, and against files made to break it."""
+
+import io
+import pickle
+import struct
+import subprocess
+import sys
+import threading
+import time
+import warnings
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageDraw
+
+from inception.data.decode import ALLOWED_FORMATS, EXTENSIONS, decode_image, read_header, sniff_format
+from inception.errors import ImageError
+
+# What a viewer must do to show an image stored with each orientation, from the EXIF specification.
+UPRIGHT = {
+    1: lambda a: a,
+    2: np.fliplr,
+    3: lambda a: np.rot90(a, 2),
+    4: np.flipud,
+    5: lambda a: np.swapaxes(a, 0, 1),
+    6: lambda a: np.rot90(a, -1),
+    7: lambda a: np.rot90(np.swapaxes(a, 0, 1), 2),
+    8: lambda a: np.rot90(a, 1),
+}
+
+
+def encode(image: Image.Image, kind: str, **options) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def photo(width: int = 120, height: int = 90) -> Image.Image:
+    rows, columns = np.mgrid[0:height, 0:width]
+    channels = [columns * 255 // width, rows * 255 // height, (rows + columns) * 255 // (width + height)]
+    return Image.fromarray(np.stack(channels, axis=-1).astype(np.uint8))
+
+
+def failure(data: bytes, **options) -> ImageError:
+    with pytest.raises(ImageError) as caught:
+        decode_image(data, **options)
+    return caught.value
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    orientation=st.integers(1, 8),
+    kind=st.sampled_from(["PNG", "WEBP", "TIFF"]),
+    size=st.tuples(st.integers(1, 9), st.integers(1, 9)),
+    seed=st.integers(0, 99),
+)
+def test_orientation_is_applied_once_in_every_lossless_format(orientation, kind, size, seed):
+    stored = noise(*size, seed)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encode(Image.fromarray(stored), kind, exif=exif, **({"lossless": True} if kind == "WEBP" else {}))
+    picture = decode_image(data)
+    np.testing.assert_array_equal(np.asarray(picture), UPRIGHT[orientation](stored))
+    assert picture.getexif().get(0x0112) is None
+
+
+@pytest.mark.parametrize("shape", ["Landscape", "Portrait"])
+def test_the_eight_orientations_of_one_photo_agree(shared, shape):
+    with zipfile.ZipFile(shared / "data" / "bad-images.zip") as archive:
+        pictures = [decode_image(archive.read(f"exif/{shape}_{number}.jpg")) for number in range(1, 9)]
+    small = [np.asarray(picture.convert("L").resize((30, 30))).astype(float) for picture in pictures]
+    assert len({picture.size for picture in pictures}) == 1
+    # Each file has its own number drawn in it, so they agree but for a small patch.
+    assert all(np.median(np.abs(one - small[0])) < 3 for one in small)
+
+
+@pytest.mark.parametrize("orientation", [0, 9, 255])
+def test_an_impossible_orientation_is_ignored(orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    assert decode_image(encode(photo(), "PNG", exif=exif)).size == (120, 90)
+
+
+def test_a_damaged_exif_block_does_not_cost_the_picture():
+    data = encode(photo(), "JPEG", exif=b"Exif\0\0II*\0\xff\xff\xff\xff garbage")
+    assert decode_image(data).size == (120, 90)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "MPO"])
+def test_every_allowed_format_gives_the_picture(kind):
+    picture = decode_image(encode(photo(), kind))
+    assert (picture.mode, picture.size, picture.info) == ("RGB", (120, 90), {})
+    difference = np.abs(np.asarray(picture).astype(int) - np.asarray(photo()).astype(int))
+    assert difference.mean() < 8
+
+
+@pytest.mark.parametrize(
+    "kind", ["ICO", "PPM", "TGA", "PCX", "JPEG2000", "AVIF", "EPS", "DIB", "SGI", "ICNS"]
+)
+def test_every_other_format_is_refused(kind):
+    error = failure(encode(photo(64, 64), kind), name="x.jpg")
+    assert error.kind == "format"
+    assert "x.jpg" in str(error)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_16_bit_grey_is_scaled_not_clipped(kind):
+    values = np.array([[0, 257, 32768, 65535, 128 * 257]], dtype=np.uint16)
+    picture = decode_image(encode(Image.fromarray(values), kind))
+    np.testing.assert_array_equal(np.asarray(picture)[0, :, 0], [0, 1, 128, 255, 128])
+    assert (np.asarray(picture)[..., 0] == np.asarray(picture)[..., 2]).all()
+
+
+def tiff(
+    values: np.ndarray, *, bits: int, sample_format: int = 1, photometric: int = 1, order: str = "<"
+) -> bytes:
+    """A minimal uncompressed greyscale TIFF, written by hand."""
+    pixels = values.astype(values.dtype.newbyteorder(order)).tobytes()
+    entries = [
+        (256, 4, values.shape[1]),
+        (257, 4, values.shape[0]),
+        (258, 4, bits),
+        (259, 4, 1),
+        (262, 4, photometric),
+        (273, 4, 8),
+        (277, 4, 1),
+        (278, 4, values.shape[0]),
+        (279, 4, len(pixels)),
+        (339, 4, sample_format),
+    ]
+    header = (b"II" if order == "<" else b"MM") + struct.pack(f"{order}HI", 42, 8 + len(pixels))
+    table = struct.pack(f"{order}H", len(entries))
+    for tag, kind, value in entries:
+        table += struct.pack(f"{order}HHII", tag, kind, 1, value)
+    return header + pixels + table + struct.pack(f"{order}I", 0)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_16_bit_tiffs_of_both_byte_orders(order):
+    values = np.array([[0, 1000, 65535], [257, 514, 40000]], dtype=np.uint16)
+    picture = decode_image(tiff(values, bits=16, order=order))
+    np.testing.assert_array_equal(np.asarray(picture)[..., 1], np.rint(values / 257).astype(np.uint8))
+
+
+def test_white_is_zero_is_inverted_at_16_bits_as_at_8():
+    values = np.array([[0, 65535, 257 * 100]], dtype=np.uint16)
+    assert np.asarray(decode_image(tiff(values, bits=16, photometric=0)))[0, :, 0].tolist() == [255, 0, 155]
+    eight = np.array([[0, 255, 100]], dtype=np.uint8)
+    assert np.asarray(decode_image(tiff(eight, bits=8, photometric=0)))[0, :, 0].tolist() == [255, 0, 155]
+
+
+def test_12_bit_tiff_uses_its_own_range():
+    # Two 12-bit values in three bytes: 0x000 and 0xFFF, then 0x800 and 0x400.
+    packed = np.frombuffer(bytes([0x00, 0x0F, 0xFF, 0x80, 0x04, 0x00]), np.uint8).reshape(1, 6)
+    data = tiff(packed, bits=12).replace(
+        struct.pack("<HHII", 256, 4, 1, 6), struct.pack("<HHII", 256, 4, 1, 4)
+    )
+    assert np.asarray(decode_image(data))[0, :, 0].tolist() == [0, 255, 128, 64]
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([0.0, 0.5, 1.0], [0, 128, 255]),
+        ([0.0, 100.0, 255.0], [0, 100, 255]),
+        ([0.0, 257.0, 65535.0], [0, 1, 255]),
+        ([-10.0, 0.0, 10.0], [0, 128, 255]),
+        ([0.0, float("nan"), 1.0], [0, 0, 255]),
+        ([0.0, float("inf"), 1.0], [0, 0, 255]),
+        ([-3.0, -3.0, -3.0], [0, 0, 0]),
+        ([-3e38, 0.0, 3e38], [0, 128, 255]),
+    ],
+)
+def test_floating_point_tiffs_find_their_range(values, expected):
+    data = tiff(np.array([values], dtype=np.float32), bits=32, sample_format=3)
+    got = np.asarray(decode_image(data))[0, :, 0].astype(int)
+    assert np.abs(got - expected).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([0, 7, 255], [0, 7, 255]),
+        ([0, 257, 65535], [0, 1, 255]),
+        ([-100, 0, 100], [0, 128, 255]),
+        ([0, 10**6, 2 * 10**6], [0, 128, 255]),
+    ],
+)
+def test_32_bit_integers_find_their_range(values, expected):
+    data = tiff(np.array([values], dtype=np.int32), bits=32, sample_format=2)
+    assert np.abs(np.asarray(decode_image(data))[0, :, 0].astype(int) - expected).max() <= 1
+
+
+def test_transparency_is_laid_over_white():
+    pixels = np.array([[[255, 0, 0, 0], [255, 0, 0, 255], [0, 0, 0, 128]]], dtype=np.uint8)
+    for kind in ("PNG", "TIFF"):
+        picture = decode_image(encode(Image.fromarray(pixels), kind))
+        assert np.asarray(picture)[0].tolist() == [[255, 255, 255], [255, 0, 0], [127, 127, 127]]
+    grey = Image.fromarray(np.array([[[0, 0], [0, 255], [200, 128]]], dtype=np.uint8), "LA")
+    assert np.asarray(decode_image(encode(grey, "PNG")))[0, :, 0].tolist() == [255, 0, 227]
+
+
+@pytest.mark.parametrize("kind", ["PNG", "GIF"])
+def test_a_transparent_palette_entry_is_white(kind):
+    image = Image.new("P", (2, 1))
+    image.putpalette([10, 20, 30, 200, 100, 50])
+    image.putpixel((1, 0), 1)
+    picture = decode_image(encode(image, kind, transparency=0))
+    assert np.asarray(picture)[0].tolist() == [[255, 255, 255], [200, 100, 50]]
+
+
+def test_a_transparent_colour_of_an_opaque_png_is_white():
+    image = Image.fromarray(np.array([[[1, 2, 3], [4, 5, 6]]], dtype=np.uint8))
+    picture = decode_image(encode(image, "PNG", transparency=(1, 2, 3)))
+    assert np.asarray(picture)[0].tolist() == [[255, 255, 255], [4, 5, 6]]
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "TIFF"])
+def test_cmyk_is_not_inverted(kind):
+    ink = Image.new("CMYK", (16, 16), (0, 255, 255, 0))  # magenta and yellow ink print red
+    red, green, blue = np.asarray(decode_image(encode(ink, kind))).mean(axis=(0, 1))
+    assert red > 230
+    assert max(green, blue) < 40
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "YCbCr", "RGB"])
+def test_other_modes_keep_the_picture(mode):
+    source = Image.new("RGB", (40, 40), "white")
+    ImageDraw.Draw(source).rectangle((0, 0, 19, 39), fill="black")
+    picture = np.asarray(decode_image(encode(source.convert(mode), "TIFF")))
+    assert picture[:, :20].max() <= 1
+    assert picture[:, 20:].min() >= 254
+
+
+@pytest.mark.parametrize(("lab", "rgb"), [((255, 128, 128), 255), ((0, 128, 128), 0), ((137, 128, 128), 128)])
+def test_lab_greys(lab, rgb):
+    # 128 is Pillow's neutral a and b; CIE L* 53.6 (137 of 255) is the grey of sRGB value 128.
+    data = encode(Image.new("LAB", (8, 8), lab), "TIFF")
+    assert np.abs(np.asarray(decode_image(data)).astype(int) - rgb).max() <= 3
+
+
+@pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP", "TIFF"])
+def test_the_first_of_several_frames(kind):
+    frames = [Image.new("RGB", (12, 12), colour) for colour in ("red", "blue", "lime")]
+    data = encode(frames[0], kind, save_all=True, append_images=frames[1:])
+    red, green, blue = np.asarray(decode_image(data)).mean(axis=(0, 1))
+    assert red > 240
+    assert max(green, blue) < 10
+
+
+def png_of_one_byte(width: int, height: int) -> bytes:
+    """A PNG that promises `width` x `height` pixels and brings one byte of them."""
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    data = b"\x89PNG\r\n\x1a\n"
+    for kind, body in ((b"IHDR", header), (b"IDAT", zlib.compress(b"x")), (b"IEND", b"")):
+        data += struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+    return data
+
+
+def test_too_many_pixels_are_refused_without_decoding():
+    bomb = encode(Image.new("1", (11600, 11600)), "PNG")
+    start = time.perf_counter()
+    error = failure(bomb, max_pixels=10**8)
+    assert error.kind == "too_large"
+    assert "11600 x 11600" in str(error)
+    assert time.perf_counter() - start < 0.1
+    limit = photo().size[0] * photo().size[1]
+    data = encode(photo(), "PNG")
+    assert decode_image(data, max_pixels=limit).size == (120, 90)
+    assert failure(data, max_pixels=limit - 1).kind == "too_large"
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF"])
+def test_every_truncation_is_a_typed_error(kind):
+    data = encode(Image.fromarray(noise(40, 40)), kind)
+    kinds = set()
+    for length in range(0, len(data) * 3 // 4, max(1, len(data) // 150)):
+        kinds.add(failure(data[:length]).kind)
+    assert kinds <= {"empty", "format", "truncated", "corrupt"}
+    assert failure(data[: len(data) * 3 // 4]).kind in ("truncated", "corrupt")
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "BMP"])
+def test_a_file_cut_within_its_pixels_is_called_truncated(kind):
+    data = encode(Image.fromarray(noise(64, 64)), kind)
+    error = failure(data[: len(data) * 2 // 3], name="half")
+    assert error.kind == "truncated"
+    assert "half" in str(error)
+
+
+def test_empty_and_foreign_files_say_so():
+    assert failure(b"").kind == "empty"
+    assert failure(b"hello, this is text").kind == "format"
+    assert failure(b"\xff\xd8\xff" + b"\0" * 50).kind == "corrupt"
+
+
+@settings(max_examples=150, deadline=None)
+@given(data=st.data())
+def test_damage_gives_a_picture_or_an_image_error(data):
+    kind = data.draw(st.sampled_from(["JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF"]))
+    damaged = bytearray(encode(photo(24, 18), kind))
+    for _ in range(data.draw(st.integers(1, 6))):
+        damaged[data.draw(st.integers(0, min(len(damaged) - 1, 400)))] = data.draw(st.integers(0, 255))
+    try:
+        picture = decode_image(bytes(damaged), max_pixels=10**6)
+    except ImageError:
+        return
+    assert picture.mode == "RGB"
+
+
+def test_a_jpeg_may_be_decoded_at_a_reduced_size():
+    data = encode(photo(800, 600), "JPEG", quality=95)
+    full, reduced = decode_image(data), decode_image(data, reduce_to=140)
+    assert (full.size, reduced.size) == ((800, 600), (200, 150))
+    wanted = np.asarray(full.resize(reduced.size, Image.Resampling.BOX)).astype(int)
+    assert np.abs(np.asarray(reduced).astype(int) - wanted).mean() < 2
+    assert decode_image(data, reduce_to=601).size == (800, 600)
+    assert decode_image(encode(photo(800, 600), "PNG"), reduce_to=10).size == (800, 600)
+
+
+@given(width=st.integers(8, 400), height=st.integers(8, 400), reduce_to=st.integers(1, 400))
+@settings(max_examples=40, deadline=None)
+def test_a_reduced_size_keeps_the_shortest_side_wanted(width, height, reduce_to):
+    picture = decode_image(encode(photo(width, height), "JPEG"), reduce_to=reduce_to)
+    assert min(picture.size) >= min(reduce_to, width, height)
+    assert (
+        min(picture.size) < 2 * reduce_to
+        or 8 * min(picture.size) <= min(width, height) + 7
+        or picture.size == (width, height)
+    )
+
+
+def test_pillow_warnings_are_silent_in_threads_and_filters_are_left_alone():
+    palette = Image.new("P", (4, 4))
+    palette.putpalette([1, 2, 3] * 256)
+    data = encode(palette, "PNG", transparency=bytes(range(256)))
+    huge = encode(Image.new("1", (10000, 9500)), "PNG")  # above Pillow's warning, below its error
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        before = list(warnings.filters)
+        threads = [threading.Thread(target=lambda: [decode_image(data) for _ in range(50)]) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        decode_image(huge)
+        for thread in threads:
+            thread.join()
+        assert list(warnings.filters) == before
+    assert not caught
+
+
+def test_formats_are_told_by_content():
+    for kind, name in zip(["JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF"], ALLOWED_FORMATS, strict=True):
+        data = encode(photo(), kind)
+        assert sniff_format(data) == name
+        assert read_header(data) == (name, Image.open(io.BytesIO(data)).mode, 120, 90)
+    assert sniff_format(b"RIFF1234WAVE") is None
+    assert set(EXTENSIONS.values()) == set(ALLOWED_FORMATS)
+    with pytest.raises(ImageError):
+        read_header(b"nothing")
+
+
+def test_image_errors_travel_between_processes():
+    error = failure(b"", name="a.jpg")
+    copy = pickle.loads(pickle.dumps(error))
+    assert (copy.kind, str(copy)) == (error.kind, str(error))
+
+
+# ru_maxrss would start at the parent's peak; the kernel's own mark starts anew with a program.
+PEAK = """
+import re
+def peak_megabytes():
+    with open("/proc/self/status") as status:
+        return int(re.search(r"VmHWM:\\s+(\\d+) kB", status.read())[1]) / 1024
+"""
+BAD_IMAGES = """
+import sys, time, zipfile
+from inception.data.decode import decode_image
+from inception.errors import ImageError
+with zipfile.ZipFile(sys.argv[1]) as archive:
+    files = [archive.read(name) for name in archive.namelist()]
+peaks = []
+for _ in range(4):
+    for data in files:
+        start = time.perf_counter()
+        try:
+            assert decode_image(data).mode == "RGB"
+        except ImageError:
+            pass
+        assert time.perf_counter() - start < 5
+    peaks.append(peak_megabytes())
+print(len(files), peaks[-1] - peaks[0], peaks[-1])
+"""
+
+
+def peak_memory_of(program: str, *arguments: str) -> list[float]:
+    """The numbers that a program prints; run by itself, because a crash in C could not be caught here."""
+    if not Path("/proc/self/status").exists():
+        pytest.skip("peak memory is read from /proc, which this system lacks")
+    command = [sys.executable, "-W", "error", "-c", PEAK + program, *arguments]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert run.returncode == 0, run.stderr[-2000:]
+    return [float(word) for word in run.stdout.split()]
+
+
+def test_no_bad_file_crashes_hangs_or_grows(shared):
+    count, growth, peak = peak_memory_of(BAD_IMAGES, str(shared / "data" / "bad-images.zip"))
+    assert count > 0
+    assert growth < 16
+    assert peak < 400
+
+
+def test_a_progressive_jpeg_of_endless_scans_is_refused():
+    honest = encode(Image.new("L", (4000, 4000), 128), "JPEG", progressive=True)
+    assert decode_image(honest).size == (4000, 4000)
+    last_scan = honest[honest.rindex(b"\xff\xda") : -2]
+    attack = honest[:-2] + last_scan * 5000 + honest[-2:]
+    start = time.perf_counter()
+    assert failure(attack).kind == "too_large"
+    assert time.perf_counter() - start < 1
+
+
+GIANT_HEADER = """
+import struct
+from inception.data.decode import decode_image
+from inception.errors import ImageError
+before = peak_megabytes()
+size = (16382).to_bytes(3, "little")
+canvas = b"VP8X" + struct.pack("<I", 10) + bytes(4) + size + size
+frame = b"VP8L" + struct.pack("<I", 8) + bytes([0x2F]) + bytes([255]) * 7
+body = b"WEBP" + canvas + frame
+try:
+    decode_image(b"RIFF" + struct.pack("<I", len(body)) + body)
+except ImageError:
+    print(peak_megabytes() - before)
+"""
+
+
+def test_a_header_that_promises_a_giant_takes_no_memory():
+    assert peak_memory_of(GIANT_HEADER)[0] < 64
+    assert failure(png_of_one_byte(60000, 60000)).kind == "too_large"
+    assert failure(png_of_one_byte(300, 300)).kind in ("truncated", "corrupt")
