@@ -26,6 +26,11 @@ def pool_to_grid(x: Tensor, rule: AuxPool) -> Tensor:
     return F.adaptive_avg_pool2d(x, AUX_GRID)
 
 
+def classifier(in_features: int, num_classes: int) -> nn.Module:
+    """The last linear layer, or with num_classes 0 nothing, so that the features themselves come out."""
+    return nn.Linear(in_features, num_classes) if num_classes > 0 else nn.Identity()
+
+
 class AuxiliaryHead(nn.Module):
     """Auxiliary classifier: average pool to 4x4, 1x1 convolution, fully connected, dropout, classifier.
 
@@ -42,7 +47,7 @@ class AuxiliaryHead(nn.Module):
         self.conv = conv_block(in_channels, channels, 1, 1, style)
         self.fc1 = nn.Linear(channels * AUX_GRID * AUX_GRID, hidden)
         self.dropout = nn.Dropout(dropout)
-        self.fc2 = nn.Linear(hidden, num_classes)
+        self.fc2 = classifier(hidden, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
         """Feature map N x C x H x W in, logits N x num_classes out."""

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from inception.nets.endpoints import resolve_endpoint
-from inception.nets.heads import AuxiliaryHead, AuxPool, FullyConnectedHead, PooledHead
+from inception.nets.heads import AuxiliaryHead, AuxPool, FullyConnectedHead, PooledHead, classifier
 from inception.nets.output import Output
 from inception.nets.rows import Row, Style
 
@@ -130,7 +130,7 @@ class Network(nn.Module):
             )
             self.add_module(name, head)
         self.dropout = nn.Dropout(plan.dropout)
-        self.fc = _classifier(self.num_features, self.num_classes)
+        self.fc = classifier(self.num_features, self.num_classes)
 
     def _map_size(self, image_size: int) -> int:
         stages = nn.Sequential(*(getattr(self, name) for name in self.endpoints))
@@ -206,22 +206,28 @@ class Network(nn.Module):
         self.num_classes = num_classes
         if global_pool is not None and isinstance(self.head, PooledHead):
             self.head.pooled = global_pool == "avg"
-        device = next(self.parameters()).device
-        self.fc = _classifier(self.num_features, num_classes).to(device)
+            self.arguments["global_pool"] = global_pool
+        like = next(self.parameters())
+        self.fc = classifier(self.num_features, num_classes).to(like.device, like.dtype)
         initialize(self.fc)
         for name in self.aux_taps:
             head = getattr(self, name)
-            head.fc2 = _classifier(head.fc2.in_features, num_classes).to(device)
+            head.fc2 = classifier(head.fc1.out_features, num_classes).to(like.device, like.dtype)
             initialize(head.fc2)
 
     def remove_auxiliary_heads(self) -> None:
         """Drop the auxiliary heads and their parameters; evaluation is unchanged."""
         for name in self.aux_taps:
             delattr(self, name)
+            self.arguments["aux_logits"] = False
         self.aux_taps = {}
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Recompute each stage in the backward pass instead of storing its activations."""
+        """Recompute each stage in the backward pass instead of storing its activations.
+
+        Gradients are unchanged; batch-norm statistics see each batch twice (torch's checkpoint runs the stage
+        again), so their momentum acts twice a step.
+        """
         self.grad_checkpointing = enable
 
 
@@ -241,10 +247,6 @@ class FeatureNetwork(nn.Module):
         """Images N x in_chans x H x W in; feature maps N x num_chs x H/reduction x W/reduction out."""
         maps = self.network.forward_endpoints(x, [info.module for info in self.feature_info])
         return list(maps.values())
-
-
-def _classifier(in_features: int, num_classes: int) -> nn.Module:
-    return nn.Linear(in_features, num_classes) if num_classes > 0 else nn.Identity()
 
 
 def initialize(module: nn.Module) -> None:
