@@ -1,0 +1,176 @@
+"""Preprocessing as one frozen value: stored in the bundle, used the same way at every step.
+
+It has two halves. `apply` makes a uint8 tensor from an image (resize, crop, colour order); `normalize` makes
+floats from a batch of those. Between the two, images stay 8-bit: small to cache and cheap to send.
+"""
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from inception.errors import UsageError
+
+ResizeRule = Literal["crop", "shortest", "squash", "pad"]
+Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos", "box"]
+Color = Literal["RGB", "BGR", "L"]
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+RESAMPLING = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+    "box": Image.Resampling.BOX,
+}
+CHANNELS = {"RGB": 3, "BGR": 3, "L": 1}
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """How an image becomes the network's input.
+
+    Attributes:
+        height, width: pixels the network sees.
+        resize: `crop` cuts the centre rectangle of the target's shape (times `crop_fraction`) and resizes it
+            once; `shortest` resizes the shorter side to target / crop_fraction, then cuts the centre
+            (torchvision's and timm's order); `squash` ignores the aspect ratio; `pad` fits the whole image
+            in and fills the rest with `fill`.
+        crop_fraction: share of the image's largest fitting centre rectangle that is seen, in (0, 1].
+        interpolation: resampling filter, always antialiased (Pillow's convention).
+        color: channel order, or `L` for one grey channel.
+        value_range: what the byte 255 becomes before mean and std: 1.0 or 255.0.
+        mean, std: per channel, in units of `value_range`.
+        fill: byte value of the padding of `pad`, in 0..255.
+    """
+
+    height: int = 224
+    width: int = 224
+    resize: ResizeRule = "crop"
+    crop_fraction: float = 1.0
+    interpolation: Interpolation = "bilinear"
+    color: Color = "RGB"
+    value_range: float = 1.0
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+    fill: int = 128
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "mean", tuple(float(value) for value in self.mean))
+        object.__setattr__(self, "std", tuple(float(value) for value in self.std))
+        _check(self)
+
+    @property
+    def in_chans(self) -> int:
+        """Channels of the tensors it makes."""
+        return CHANNELS[self.color]
+
+    def apply(self, image: Image.Image) -> Tensor:
+        """A PIL image (mode RGB) in, uint8 tensor in_chans x height x width out, values 0..255."""
+        return to_tensor(self._resized(image), self.color)
+
+    def normalize(self, batch: Tensor) -> Tensor:
+        """uint8 N x C x H x W in, float32 out: (batch / 255 * value_range - mean) / std."""
+        std = torch.tensor(self.std, dtype=torch.float64)
+        scale = (self.value_range / 255.0 / std).to(torch.float32)
+        shift = (-torch.tensor(self.mean, dtype=torch.float64) / std).to(torch.float32)
+        shape = (1, -1, 1, 1)
+        return batch.to(torch.float32) * scale.view(shape).to(batch.device) + shift.view(shape).to(
+            batch.device
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-safe form, read back by `from_dict`."""
+        return {**asdict(self), "mean": list(self.mean), "std": list(self.std)}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "Preprocess":
+        """Inverse of `to_dict`. Raises UsageError for unknown fields or impossible values."""
+        try:
+            return cls(**values)
+        except TypeError as error:
+            raise UsageError(f"the preprocessing has fields this version does not know: {error}") from error
+
+    def _resized(self, image: Image.Image) -> Image.Image:
+        size, filter_ = (self.width, self.height), RESAMPLING[self.interpolation]
+        if self.resize == "squash":
+            return image if image.size == size else image.resize(size, filter_)
+        if self.resize == "pad":
+            return self._padded(image)
+        if self.resize == "shortest":
+            return self._shortest_then_crop(image)
+        box = center_box(image.size, size, self.crop_fraction)
+        if image.size == size and box == (0.0, 0.0, *map(float, size)):
+            return image
+        return image.resize(size, filter_, box=box)
+
+    def _shortest_then_crop(self, image: Image.Image) -> Image.Image:
+        target_width = max(round(self.width / self.crop_fraction), self.width)
+        target_height = max(round(self.height / self.crop_fraction), self.height)
+        factor = max(target_width / image.width, target_height / image.height)
+        resized = (
+            max(int(image.width * factor + 1e-6), target_width),
+            max(int(image.height * factor + 1e-6), target_height),
+        )
+        image = image.resize(resized, RESAMPLING[self.interpolation])
+        left, top = round((resized[0] - self.width) / 2), round((resized[1] - self.height) / 2)
+        return image.crop((left, top, left + self.width, top + self.height))
+
+    def _padded(self, image: Image.Image) -> Image.Image:
+        factor = min(self.width / image.width, self.height / image.height)
+        inner = (max(round(image.width * factor), 1), max(round(image.height * factor), 1))
+        canvas = Image.new("RGB", (self.width, self.height), (self.fill,) * 3)
+        place = ((self.width - inner[0]) // 2, (self.height - inner[1]) // 2)
+        canvas.paste(image.resize(inner, RESAMPLING[self.interpolation]), place)
+        return canvas
+
+
+def center_box(
+    image_size: tuple[int, int], target: tuple[int, int], fraction: float
+) -> tuple[float, float, float, float]:
+    """Left, top, right, bottom of the centre rectangle with the target's aspect ratio.
+
+    Sizes are (width, height) in pixels. The rectangle is the largest that fits, times `fraction`. Edges
+    fall on whole pixels at fraction 1, so that a square crop is the one a person would cut.
+    """
+    scale = min(image_size[0] / target[0], image_size[1] / target[1]) * fraction
+    width, height = target[0] * scale, target[1] * scale
+    left, top = (image_size[0] - width) / 2, (image_size[1] - height) / 2
+    if fraction == 1.0:
+        left, top = float(int(left)), float(int(top))
+    return (left, top, min(left + width, image_size[0]), min(top + height, image_size[1]))
+
+
+def to_tensor(image: Image.Image, color: Color) -> Tensor:
+    """A PIL image (mode RGB) in, uint8 tensor C x H x W out in the given channel order."""
+    if color == "L":
+        return torch.from_numpy(np.array(image.convert("L"), dtype=np.uint8))[None]
+    array = np.array(image, dtype=np.uint8)
+    if color == "BGR":
+        array = array[:, :, ::-1].copy()
+    return torch.from_numpy(array).permute(2, 0, 1).contiguous()
+
+
+def _check(preprocess: Preprocess) -> None:
+    problems = {
+        "height and width must be at least 1": min(preprocess.height, preprocess.width) < 1,
+        f"resize must be crop, shortest, squash or pad, not {preprocess.resize!r}": preprocess.resize
+        not in ("crop", "shortest", "squash", "pad"),
+        f"interpolation must be one of {', '.join(RESAMPLING)}": preprocess.interpolation not in RESAMPLING,
+        f"color must be one of {', '.join(CHANNELS)}": preprocess.color not in CHANNELS,
+        "crop_fraction must be in (0, 1]": not 0.0 < preprocess.crop_fraction <= 1.0,
+        "value_range must be 1.0 or 255.0": preprocess.value_range not in (1.0, 255.0),
+        "fill must be in 0..255": not 0 <= preprocess.fill <= 255,
+        "std must be positive": any(value <= 0.0 for value in preprocess.std),
+    }
+    channels = CHANNELS.get(preprocess.color, len(preprocess.mean))
+    problems[f"mean and std need {channels} values, one a channel"] = not (
+        len(preprocess.mean) == len(preprocess.std) == channels
+    )
+    for message, wrong in problems.items():
+        if wrong:
+            raise UsageError(f"impossible preprocessing: {message}")

@@ -1,0 +1,112 @@
+"""Running a classifier over a data set."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from inception.data.loader import Loader
+from inception.data.sources import Dataset, align_labels, open_dataset
+from inception.errors import DataError
+from inception.evaluate.metrics import Evaluation, evaluate_logits
+from inception.runtime.classifier import Classifier
+
+BATCH_SIZE = 64
+Logits = NDArray[np.float32]
+Targets = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """An evaluation and what it was made on.
+
+    Attributes:
+        evaluation: all metrics.
+        dataset: the data set, its targets aligned to the classifier's labels.
+        split: which split was measured.
+        paths: path of each measured image, in the evaluation's order.
+        unreadable: images left out, and why.
+    """
+
+    evaluation: Evaluation
+    dataset: Dataset
+    split: str
+    paths: tuple[str, ...]
+    unreadable: dict[str, str]
+
+
+def collect_logits(
+    classifier: Classifier, loader: Loader, progress: Callable[[int], None] | None = None
+) -> tuple[Logits, Targets]:
+    """Logits float32 N x K and targets int64 N of every readable sample, in order.
+
+    `progress` is told the number of images after each batch. Raises DataError when none is readable.
+    """
+    logits, targets = [], []
+    for batch in loader.evaluation_batches(classifier.preprocess, BATCH_SIZE):
+        logits.append(classifier.logits(batch.images).numpy())
+        targets.append(batch.targets.numpy())
+        if progress is not None:
+            progress(len(batch.targets))
+    if not logits:
+        raise DataError(f"{loader.dataset.name}: none of its {len(loader)} images can be read")
+    return np.concatenate(logits), np.concatenate(targets)
+
+
+def evaluate_bundle(
+    classifier: Classifier,
+    data: str | Path | Dataset,
+    split: str = "auto",
+    workers: int = 2,
+    strict: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> Measurement:
+    """Measure a classifier on a data set; classes are matched by name, not by position.
+
+    Args:
+        classifier: what to measure.
+        data: a source that `open_dataset` understands, or an open data set.
+        split: `train`, `val`, `test`, `all`, or `auto`: test, else val, else all.
+        workers: decoding threads.
+        strict: raise on an unreadable image instead of leaving it out.
+        progress: told (images in this batch, images in all).
+
+    Raises DataError when the data set has classes the classifier does not know, or no such split.
+    """
+    dataset = data if isinstance(data, Dataset) else _open_as_trained(data, classifier)
+    if split == "auto":
+        split = _split_to_measure(dataset, classifier)
+    dataset = align_labels(dataset, classifier.labels)
+    samples = dataset.split(split)
+    if not samples:
+        raise DataError(f"{dataset.name} has no split '{split}'; it has {', '.join(dataset.splits)}")
+    loader = Loader(dataset, samples, workers, strict, cache_bytes=0)
+    logits, targets = collect_logits(
+        classifier, loader, None if progress is None else lambda count: progress(count, len(samples))
+    )
+    evaluation = evaluate_logits(
+        logits, targets, classifier.labels, temperature=classifier.bundle.temperature
+    )
+    paths = tuple(sample.path for sample in samples if sample.path not in loader.unreadable)
+    return Measurement(evaluation, dataset, split, paths, dict(loader.unreadable))
+
+
+def _open_as_trained(data: str | Path, classifier: Classifier) -> Dataset:
+    """Open `data` with the automatic split that training on it would have made."""
+    recipe = classifier.bundle.provenance.get("recipe", {})
+    return open_dataset(
+        data, val_fraction=float(recipe.get("val_fraction", 0.1)), seed=int(recipe.get("seed", 0))
+    )
+
+
+def _split_to_measure(dataset: Dataset, classifier: Classifier) -> str:
+    """`test`, else `val`, else all; a set without splits of its own is measured whole.
+
+    Unless the classifier was trained on that very set: then only what training held back is measured.
+    """
+    trained_on = classifier.bundle.provenance.get("data_fingerprint")
+    if dataset.automatic_split and dataset.fingerprint != trained_on:
+        return "all"
+    return dataset.evaluation_split()

@@ -1,0 +1,205 @@
+"""All that can be chosen about a training run, in one frozen value, and what `auto` means."""
+
+import dataclasses
+import tomllib
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from inception.data.augment import AUGMENTS
+from inception.errors import UsageError
+from inception.nets.registry import canonical_name
+
+RecipeName = Literal["modern", "paper"]
+SMALL_IMAGE = 64
+"""Networks for images up to this side use the small stem and gentle augmentation."""
+
+BATCH_NORM_IMAGES = 10_000
+"""Fine-tuning on fewer images keeps the pretrained batch-norm statistics: theirs would be too noisy."""
+
+
+def _option(default: Any, text: str, choices: tuple[str, ...] = ()) -> Any:
+    return field(default=default, metadata={"help": text, "choices": choices})
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """A training run. Where a default is 0, "" or `auto`, `resolve` chooses by the data set's size."""
+
+    data: str = _option("", "folder, archive, CSV or named set to train on")
+    output: str = _option("", "run folder; default runs/<data>-<model>")
+    model: str = _option("", "network; default googlenet_bn, or the weights' own")
+    weights: str = _option("", "bundle to start from")
+    recipe: RecipeName = _option("modern", "defaults for everything below", ("modern", "paper"))
+    epochs: int = _option(0, "passes over the training images; 0 chooses by the data set's size")
+    batch_size: int = _option(0, "images a step; 0 chooses")
+    image_size: int = _option(0, "side in pixels; 0 takes the weights', 32 for small images, else 224")
+    width: float = _option(1.0, "multiplier of the network's channels")
+    optimizer: Literal["auto", "sgd", "adamw"] = _option("auto", "optimiser", ("auto", "sgd", "adamw"))
+    learning_rate: float = _option(0.0, "peak learning rate; 0 chooses")
+    momentum: float = _option(0.9, "momentum of SGD (Nesterov in the modern recipe)")
+    weight_decay: float = _option(-1.0, "L2 penalty on weights, not on biases or norms; -1 chooses")
+    schedule: Literal["auto", "cosine", "paper", "constant"] = _option(
+        "auto", "learning rate over time", ("auto", "cosine", "paper", "constant")
+    )
+    warmup: float = _option(-1.0, "share of the run in which the rate rises linearly; -1 chooses")
+    label_smoothing: float = _option(-1.0, "share of the target spread over all classes; -1 chooses")
+    aux_weight: float = _option(0.3, "weight of each auxiliary head's loss")
+    ema_decay: float = _option(-1.0, "decay of the averaged weights, 0 for none; -1 chooses")
+    dropout: float = _option(-1.0, "share dropped before the classifier; -1 keeps the network's")
+    augment: Literal["auto", "none", "shift", "crop", "paper"] = _option(
+        "auto", "training views", ("auto", *AUGMENTS)
+    )
+    flip: Literal["auto", "yes", "no"] = _option("auto", "mirror training views", ("auto", "yes", "no"))
+    freeze: bool = _option(False, "train only the classifier, on features computed once")
+    unfreeze: str = _option("", "with weights: first stage that is trained; default all of them")
+    batch_norm: Literal["auto", "train", "frozen"] = _option(
+        "auto", "batch-norm statistics when starting from weights", ("auto", "train", "frozen")
+    )
+    val_fraction: float = _option(0.1, "share of the training images set aside where there is no val split")
+    precision: Literal["auto", "float32", "bfloat16"] = _option(
+        "auto", "arithmetic of the network", ("auto", "float32", "bfloat16")
+    )
+    device: str = _option("auto", "auto, cpu, cuda, cuda:1, mps")
+    workers: int = _option(2, "decoding threads")
+    seed: int = _option(0, "seed of weights, order, views and dropout")
+    strict: bool = _option(False, "stop at the first unreadable image instead of skipping it")
+    resume: bool = _option(False, "continue whatever is in the run folder")
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+    @property
+    def network(self) -> str:
+        """The network a run without weights trains."""
+        return canonical_name(self.model) if self.model else "googlenet_bn"
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON- and TOML-safe form."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "TrainConfig":
+        """Inverse of `to_dict`; UsageError names an unknown option or a value of the wrong type."""
+        known = {item.name: item for item in fields(cls)}
+        for name, value in values.items():
+            if name not in known:
+                raise UsageError(f"there is no training option '{name}'; the options are {', '.join(known)}")
+            wanted = type(known[name].default)
+            if type(value) is not wanted and not (wanted is float and type(value) is int):
+                raise UsageError(f"training option '{name}' must be of type {wanted.__name__}, not {value!r}")
+        return cls(**values)
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The options in a TOML file, names spelled with `-` or `_`."""
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"cannot read the configuration {path}: {error.strerror or error}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is not valid TOML: {error}") from error
+    return {name.replace("-", "_"): value for name, value in values.items()}
+
+
+def _check(config: TrainConfig) -> None:
+    for item in fields(config):
+        choices, value = item.metadata["choices"], getattr(config, item.name)
+        if choices and value not in choices:
+            raise UsageError(f"{item.name} must be one of {', '.join(choices)}, not {value!r}")
+    limits = {
+        "epochs": (0, 100_000),
+        "batch_size": (0, 65_536),
+        "image_size": (0, 4096),
+        "width": (0.01, 16.0),
+        "learning_rate": (0.0, 1000.0),
+        "momentum": (0.0, 0.9999),
+        "weight_decay": (-1.0, 10.0),
+        "warmup": (-1.0, 1.0),
+        "label_smoothing": (-1.0, 0.999),
+        "aux_weight": (0.0, 10.0),
+        "ema_decay": (-1.0, 0.999999),
+        "dropout": (-1.0, 0.99),
+        "val_fraction": (0.0, 0.9),
+        "workers": (1, 256),
+        "seed": (0, 2**63 - 1),
+    }
+    for name, (low, high) in limits.items():
+        value = getattr(config, name)
+        if not low <= value <= high:
+            raise UsageError(f"{name} must be between {low} and {high}, not {value}")
+
+
+def resolve(config: TrainConfig, images: int, side: int, flip_safe: bool) -> TrainConfig:
+    """Replace every automatic choice by a value.
+
+    Args:
+        config: what the user asked.
+        images: number of training images.
+        side: pixels of the typical image's shorter side.
+        flip_safe: whether a mirrored image keeps its class.
+    """
+    tuned = bool(config.weights)
+    small = (config.image_size or side) <= SMALL_IMAGE and not tuned
+    chosen = _paper(images) if config.recipe == "paper" else _modern(images, tuned, small)
+    chosen |= {"flip": "yes" if flip_safe else "no"}
+    chosen |= {"batch_norm": "frozen" if tuned and images < BATCH_NORM_IMAGES else "train"}
+    if small:
+        chosen |= {"image_size": 32, "augment": "shift"}
+    else:
+        chosen |= {"image_size": 224}
+    automatic = {item.name: item.default for item in fields(config)}
+    for name, value in chosen.items():
+        if getattr(config, name) == automatic[name]:
+            config = replace(config, **{name: value})
+    return config
+
+
+def _paper(images: int) -> dict[str, Any]:
+    """Section 6 of Szegedy et al. 2015; batch size and weight decay are Caffe's reproduction's."""
+    return {
+        "epochs": _epochs_for(images, steps=12_000, batch=32),
+        "batch_size": 32,
+        "optimizer": "sgd",
+        "learning_rate": 0.01,
+        "weight_decay": 2e-4,
+        "schedule": "paper",
+        "warmup": 0.0,
+        "label_smoothing": 0.0,
+        "ema_decay": 0.999,
+        "augment": "paper",
+    }
+
+
+def _modern(images: int, tuned: bool, small: bool) -> dict[str, Any]:
+    if tuned:
+        return {
+            "epochs": min(max(round(12_000 / max(images, 1)), 3), 20),
+            "batch_size": 32,
+            "optimizer": "adamw",
+            "learning_rate": 1e-4,
+            "weight_decay": 0.01,
+            "schedule": "cosine",
+            "warmup": 0.1,
+            "label_smoothing": 0.1,
+            "ema_decay": 0.99,
+            "augment": "crop",
+        }
+    batch = 128 if small and images >= 10_000 else 32
+    return {
+        "epochs": _epochs_for(images, steps=3_000 if small else 6_000, batch=batch),
+        "batch_size": batch,
+        "optimizer": "sgd",
+        "learning_rate": 0.05 * batch / 32,
+        "weight_decay": 5e-4,
+        "schedule": "cosine",
+        "warmup": 0.15,
+        "label_smoothing": 0.1,
+        "ema_decay": 0.99,
+        "augment": "crop",
+    }
+
+
+def _epochs_for(images: int, steps: int, batch: int) -> int:
+    """Enough epochs for about `steps` updates, between 5 and 60."""
+    return min(max(round(steps * batch / max(images, 1)), 5), 60)
