@@ -9,12 +9,18 @@ import pytest
 from PIL import Image
 
 
-def picture_file(seed: int = 0, kind: str = "PNG", size: tuple[int, int] = (40, 36)) -> bytes:
+def _picture_file(seed: int = 0, kind: str = "PNG", size: tuple[int, int] = (40, 36)) -> bytes:
     """An image file of random 4-pixel blocks; another seed gives an unrelated picture."""
     blocks = np.random.default_rng(seed).integers(0, 256, (9, 10, 3), dtype=np.uint8)
     buffer = io.BytesIO()
     Image.fromarray(blocks).resize(size, Image.Resampling.NEAREST).save(buffer, kind)
     return buffer.getvalue()
+
+
+@pytest.fixture
+def picture_file() -> Callable[..., bytes]:
+    """The function `picture_file(seed, kind, size)` that makes an image file."""
+    return _picture_file
 
 
 MakeTree = Callable[[Iterable[str]], Path]
@@ -30,7 +36,7 @@ def make_tree(tmp_path: Path) -> MakeTree:
             path = root / name
             path.parent.mkdir(parents=True, exist_ok=True)
             kind = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}.get(path.suffix.lower())
-            path.write_bytes(picture_file(seed, kind) if kind else b"text")
+            path.write_bytes(_picture_file(seed, kind) if kind else b"text")
         return root
 
     return make

@@ -158,6 +158,16 @@ def test_white_is_zero_is_inverted_at_16_bits_as_at_8():
     assert np.asarray(decode_image(tiff(eight, bits=8, photometric=0)))[0, :, 0].tolist() == [255, 0, 155]
 
 
+def test_12_bit_values_in_a_16_bit_tiff_are_not_all_but_black():
+    values = np.array([[0, 4095, 2048]], dtype=np.uint16)
+    assert np.asarray(decode_image(tiff(values, bits=16)))[0, :, 0].tolist() == [0, 255, 128]
+    assert np.asarray(decode_image(encode(Image.fromarray(values), "PNG")))[0, :, 0].tolist() == [0, 16, 8]
+    eight = np.array([[0, 255, 100]], dtype=np.uint16)
+    assert np.asarray(decode_image(tiff(eight, bits=16)))[0, :, 0].tolist() == [0, 255, 100]
+    stated = encode(Image.fromarray(values), "TIFF", tiffinfo={281: 16383})
+    assert np.asarray(decode_image(stated))[0, :, 0].tolist() == [0, 64, 32]
+
+
 def test_12_bit_tiff_uses_its_own_range():
     # Two 12-bit values in three bytes: 0x000 and 0xFFF, then 0x800 and 0x400.
     packed = np.frombuffer(bytes([0x00, 0x0F, 0xFF, 0x80, 0x04, 0x00]), np.uint8).reshape(1, 6)

@@ -73,6 +73,8 @@ _MAX_SCANNED_PIXELS = 2**34  # ten seconds of decoding
 _ORIENTATION = 0x0112
 _BITS_PER_SAMPLE = 0x0102
 _PHOTOMETRIC = 0x0106
+_MAX_SAMPLE_VALUE = 0x0119
+_DEPTHS = (2**8 - 1, 2**12 - 1, 2**16 - 1)
 _IGNORE_PILLOW = ("ignore", None, Warning, re.compile(r"PIL\b"), 0)
 
 # Without a handler, logging prints Pillow's errors on standard error; here they become ImageErrors.
@@ -89,9 +91,10 @@ def decode_image(
     """Decode an image file to an upright RGB picture.
 
     EXIF (also TIFF and XMP) orientation is applied; a damaged EXIF block is ignored. Of several frames the
-    first is taken. Transparent pixels are laid over white. 16-bit greyscale is divided by its full range
-    (the TIFF's bits per sample, else 16); 32-bit integers and floats keep 0..255 (floats 0..1) when they
-    fit it, else 0..65535, else their own minimum and maximum are stretched. CMYK and LAB are converted
+    first is taken. Transparent pixels are laid over white. Grey values of more than 8 bits are divided by
+    their full range, never clipped: 65535 in a PNG; in a TIFF what its tags say, else the smallest of 8, 12
+    and 16 bits that holds all values. 32-bit integers and floats do likewise (floats also 0..1), and other
+    values, such as negative ones, are stretched from minimum to maximum. CMYK and LAB are converted
     without the file's colour profile.
 
     Args:
@@ -207,23 +210,36 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _from_16_bit(image: Image.Image) -> Image.Image:
-    tags: Any = getattr(image, "tag_v2", {})
-    bits = tags.get(_BITS_PER_SAMPLE, (16,))[0]
-    full_range = 2**bits - 1 if 8 < bits <= 16 else 65535
     values = np.asarray(image).astype(np.uint32)
+    full_range = 65535
+    tags: Any = getattr(image, "tag_v2", {})
+    if image.format == "TIFF":
+        full_range = _tiff_range(tags, int(values.max()))
     scaled = np.minimum((values * 255 + full_range // 2) // full_range, 255).astype(np.uint8)
     if tags.get(_PHOTOMETRIC) == 0:  # "white is zero", which Pillow inverts for 8 bits only
         scaled = 255 - scaled
     return Image.fromarray(scaled).convert("RGB")
 
 
+def _tiff_range(tags: Any, highest: int) -> int:
+    """The value that means white: as the tags say, else by the depth that cameras and scanners have."""
+    bits = tags.get(_BITS_PER_SAMPLE, (16,))[0]
+    if 8 < bits < 16:
+        return int(2**bits - 1)
+    stated = tags.get(_MAX_SAMPLE_VALUE, (0,))[0]
+    if 255 <= stated <= 65535:
+        return int(stated)
+    # 12-bit microscopes and scanners write 16-bit files, which would come out all but black.
+    return next(top for top in _DEPTHS if highest <= top)
+
+
 def _from_32_bit(image: Image.Image) -> Image.Image:
     values = np.nan_to_num(np.asarray(image).astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
     low, high = float(values.min()), float(values.max())
-    ranges = (1.0, 255.0, 65535.0) if image.mode == "F" else (255.0, 65535.0)
+    ranges = (1, *_DEPTHS) if image.mode == "F" else _DEPTHS
     fitting = next((top for top in ranges if low >= 0 and high <= top), None)
     if fitting is not None:
-        low, high = 0.0, fitting
+        low, high = 0.0, float(fitting)
     scaled = np.rint((values - low) * (255.0 / max(high - low, 1e-300))).astype(np.uint8)
     return Image.fromarray(scaled).convert("RGB")
 
