@@ -67,17 +67,13 @@ def download(
         for attempt in range(attempts):
             if attempt:
                 time.sleep(first_wait * 2 ** (attempt - 1))
-            try:
-                _fetch(url, part, size, progress, timeout)
-                _verify(part, checksum)
-            except _RefusedError as error:
-                failure = error
-                break
-            except _IncompleteError as error:
-                failure = error
-            else:
-                _place(part, destination)
+            failure = _try(url, part, checksum, size, progress, timeout)
+            if failure is None:
+                part.replace(destination)
+                sync_directory(destination.parent)
                 return destination
+            if isinstance(failure, _RefusedError):
+                break
     except OSError as error:
         raise DownloadError(f"{destination} cannot be written: {error.strerror or error}.") from error
     raise DownloadError(
@@ -98,6 +94,18 @@ class _IncompleteError(Exception):
 
 class _RefusedError(Exception):
     """The server said no; asking again would not help."""
+
+
+def _try(
+    url: str, part: Path, checksum: str, size: int | None, progress: Progress | None, timeout: float
+) -> Exception | None:
+    """One attempt to complete `part`; what went wrong, if it is the server's or the network's fault."""
+    try:
+        _fetch(url, part, size, progress, timeout)
+        _verify(part, checksum)
+    except (_IncompleteError, _RefusedError) as error:
+        return error
+    return None
 
 
 def _fetch(url: str, part: Path, size: int | None, progress: Progress | None, timeout: float) -> None:
@@ -173,8 +181,3 @@ def _verify(part: Path, checksum: str) -> None:
     if not matches(part, checksum):
         part.unlink()  # nothing tells which of its bytes are wrong
         raise _IncompleteError(f"its content does not match {checksum}")
-
-
-def _place(part: Path, destination: Path) -> None:
-    part.replace(destination)
-    sync_directory(destination.parent)
