@@ -7,6 +7,7 @@ import pickle
 import struct
 import tarfile
 import tempfile
+import tracemalloc
 import zipfile
 import zlib
 from concurrent.futures import ThreadPoolExecutor
@@ -104,6 +105,21 @@ def test_worker_processes_read_the_same(method, tmp_path):
     with multiprocessing.get_context(method).Pool(2) as pool:
         assert pool.map(read_all, opened * 2) == [FILES] * 4
     assert [read_all(store) for store in opened] == [FILES] * 2
+
+
+def drop(holder: list[TarStore]) -> None:
+    holder.clear()
+
+
+def test_a_forked_worker_does_not_take_the_temporary_file_away(tmp_path):
+    if "fork" not in multiprocessing.get_all_start_methods():
+        pytest.skip("this system cannot fork")
+    holder = [open_archive(write_tar(tmp_path / "a.tgz", FILES, "w:gz"))]
+    worker = multiprocessing.get_context("fork").Process(target=drop, args=(holder,))
+    worker.start()
+    worker.join()
+    assert worker.exitcode == 0
+    assert read_all(holder[0]) == FILES
 
 
 def test_copies_by_pickle_read_the_same(store):
@@ -227,7 +243,12 @@ def test_a_bomb_that_lies_about_its_size_is_stopped(tmp_path):
     size = 64 << 20
     path = write_zip(tmp_path / "a.zip", {"a.png": bytes(size)})
     patched(path, struct.pack("<I", size), struct.pack("<I", 1000))
-    assert image_error(open_archive(path), "a.png").kind == "corrupt"
+    store = open_archive(path)
+    tracemalloc.start()
+    assert image_error(store, "a.png").kind == "corrupt"
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1 << 20
 
 
 def test_a_compressed_tar_that_expands_without_end_is_stopped(tmp_path, monkeypatch):

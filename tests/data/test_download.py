@@ -184,6 +184,7 @@ def test_a_server_without_ranges_starts_over(server, tmp_path):
 def test_a_server_that_continues_elsewhere_is_not_believed(server, tmp_path):
     server.answers = [dropped, wrong_part, whole]
     assert get(server, tmp_path) == CONTENT
+    assert server.ranges == [None, "bytes=400000-", "bytes=400000-"]
 
 
 @pytest.mark.parametrize("leftover", [CONTENT, CONTENT + b"x", b"unrelated"])

@@ -64,6 +64,11 @@ def test_mirrored_and_flat_pictures_are_not_alike():
     assert similar_groups({}) == []
 
 
+def test_equal_gradients_alone_are_not_enough():
+    faint = facts(ImageEnhance.Contrast(scene(3)).enhance(0.5))
+    assert similar_groups({"a": facts(scene(3)), "b": faint}) == []
+
+
 @given(seeds=st.lists(st.integers(0, 6), min_size=1, max_size=40))
 @settings(max_examples=30, deadline=None)
 def test_groups_are_those_of_a_plain_comparison(seeds):
