@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax
 
 from inception.errors import UsageError
 from inception.evaluate.calibration import fit_temperature, reliability_bins, unknown_threshold
@@ -30,8 +31,12 @@ def test_temperature_recovers_the_one_that_made_the_data(scale):
 def test_temperature_is_the_minimum_that_scipy_finds(seed, scale):
     logits, targets = calibrated_case(seed, scale, n=60)
 
+    smoothing = 1 / (len(logits) + 2)
+    wanted = np.full(logits.shape, smoothing / logits.shape[1])
+    wanted[np.arange(len(logits)), targets] += 1 - smoothing
+
     def loss(logarithm: float) -> float:
-        return float(score_samples(logits, targets, temperature=float(np.exp(logarithm))).loss.mean())
+        return float(-(wanted * log_softmax(logits / np.exp(logarithm), axis=1)).sum(axis=1).mean())
 
     found = minimize_scalar(loss, bounds=np.log([0.01, 100]), method="bounded", options={"xatol": 1e-9})
     assert loss(np.log(fit_temperature(logits, targets))) == pytest.approx(found.fun, abs=1e-9)
@@ -46,10 +51,17 @@ def test_temperature_of_float32_logits():
 
 def test_temperature_stays_in_its_range():
     sure = np.eye(3)[[0, 1, 2]]
-    assert fit_temperature(sure, np.array([0, 1, 2])) == 0.01
     assert fit_temperature(sure, np.array([1, 2, 0])) == 100
     assert fit_temperature(np.zeros((4, 3)), np.array([0, 1, 2, 0])) == 1.0
     assert fit_temperature(1000 * sure, np.array([0, 1, 2])) > 0
+
+
+def test_a_few_right_answers_are_no_proof_of_certainty():
+    logits = 4 * np.eye(3)[[0, 1, 2, 0, 1, 2]]
+    temperature = fit_temperature(logits, np.array([0, 1, 2, 0, 1, 2]))
+    confidence = np.exp(logits[0] / temperature).max() / np.exp(logits[0] / temperature).sum()
+    # Smoothed targets of six images: 1 - 1/8 + 1/8/3.
+    assert confidence == pytest.approx(1 - 1 / 8 + 1 / 24, abs=1e-6)
 
 
 def test_bins_hold_their_upper_edge():

@@ -15,7 +15,7 @@ from inception.data.augment import Augment, augmented_view, view_generator
 from inception.data.decode import decode_image
 from inception.data.preprocess import Preprocess
 from inception.data.sources import Dataset, Sample
-from inception.errors import DataError, ImageError
+from inception.errors import DataError
 
 CACHE_BYTES = 2 << 30
 """Decoded images are kept in memory up to this size."""
@@ -58,14 +58,11 @@ class Loader:
         return len(self.samples)
 
     def image(self, index: int) -> Image.Image:
-        """The decoded image of sample `index`, mode RGB. Raises ImageError naming the file."""
+        """The decoded image of sample `index`, mode RGB. Raises DataError naming the file."""
         if (cached := self._cache.get(index)) is not None:
             return cached
         sample = self.samples[index]
-        try:
-            image = decode_image(self.dataset.read(sample))
-        except ImageError as error:
-            raise ImageError(error.kind, f"{sample.path}: {error}") from error
+        image = decode_image(self.dataset.read(sample), name=sample.path)
         size = image.width * image.height * 3
         with self._lock:
             if self._cached_bytes + size <= self.cache_bytes and index not in self._cache:
@@ -94,7 +91,7 @@ class Loader:
     def _view(self, index: int, view: View) -> Tensor | None:
         try:
             return view(self.image(index), index)
-        except ImageError as error:
+        except DataError as error:
             if self.strict:
                 raise DataError(f"{error}; without --strict unreadable images are skipped") from error
             self.unreadable[self.samples[index].path] = str(error)

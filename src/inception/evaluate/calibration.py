@@ -69,6 +69,9 @@ def expected_calibration_error(bins: tuple[ReliabilityBin, ...]) -> float:
 def fit_temperature(logits: NDArray[np.floating], targets: NDArray[np.integer]) -> float:
     """The temperature that makes the mean cross-entropy of `logits / temperature` smallest.
 
+    As in Platt (1999), the targets are smoothed by 1 / (N + 2): a few images that are all answered rightly
+    are no proof of certainty.
+
     The cross-entropy is convex in 1 / temperature, so Newton's steps inside a shrinking bracket find
     the one minimum. Fit it on images that are neither trained nor tested on.
 
@@ -77,8 +80,8 @@ def fit_temperature(logits: NDArray[np.floating], targets: NDArray[np.integer]) 
         targets: N class numbers in 0 … K-1.
 
     Returns:
-        A number in [0.01, 100]; the ends mean that the true minimum lies beyond (for example because
-        every answer is right). 1.0 when the temperature makes no difference.
+        A number in [0.01, 100]; the ends mean that the true minimum lies beyond.
+        1.0 when the temperature makes no difference.
 
     Raises:
         InceptionError: what `check_logits` raises.
@@ -105,15 +108,18 @@ def fit_temperature(logits: NDArray[np.floating], targets: NDArray[np.integer]) 
 
 
 def _slopes(logits: NDArray[np.floating], targets: NDArray[np.int64], inverse: float) -> tuple[float, float]:
-    """First and second derivative of the mean cross-entropy of `inverse * logits` by `inverse`."""
+    """First and second derivative of the mean smoothed cross-entropy of `inverse * logits` by `inverse`."""
     first = second = 0.0
+    smoothing = 1 / (len(logits) + 2)
     for rows in slices(logits):
         part = logits[rows].astype(np.float64)
         part -= part.max(axis=1, keepdims=True)
+        wanted = part[np.arange(len(part)), targets[rows]]
+        wanted = (1 - smoothing) * wanted + smoothing * part.mean(axis=1)
         probabilities = np.exp(inverse * part)
         probabilities /= probabilities.sum(axis=1, keepdims=True)
         mean = (probabilities * part).sum(axis=1)
-        first += float((mean - part[np.arange(len(part)), targets[rows]]).sum())
+        first += float((mean - wanted).sum())
         second += float((probabilities * np.square(part - mean[:, None])).sum())
     return first / len(logits), second / len(logits)
 

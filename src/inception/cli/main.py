@@ -1,0 +1,82 @@
+"""The command `inception`: finds the subcommand; every failure ends as one sentence and an exit code."""
+
+import os
+import sys
+from importlib import import_module
+
+import click
+
+import inception
+from inception.errors import InceptionError
+
+# Command -> (module, function, help line). Modules are imported only when their command is run.
+COMMANDS = {
+    "train": ("inception.cli.train", "train", "Train a classifier on a folder of images."),
+    "evaluate": ("inception.cli.evaluate", "evaluate", "Measure a bundle on labelled images."),
+    "predict": ("inception.cli.predict", "predict", "Ask a bundle about images."),
+    "check": ("inception.cli.check", "check", "Find what is wrong with a data set."),
+    "import": ("inception.cli.import_weights", "import_command", "Make a bundle of somebody else's weights."),
+    "summary": ("inception.cli.summary", "summary", "Print a network as the paper's Table 1."),
+    "models": ("inception.cli.models", "models", "List the networks."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they are needed, so that `--help` is instant."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names, in the order of the table."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import and return a command; None when there is no such one."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, function, _ = COMMANDS[cmd_name]
+        command: click.Command = getattr(import_module(module), function)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The list of commands, from the table alone."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, help_line) for name, (_, _, help_line) in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(inception.__version__, prog_name="inception")
+def cli() -> None:
+    """GoogLeNet and its family, from a folder of images to a classifier that answers."""
+
+
+def main() -> None:
+    """Entry point of the command line; always ends the process with an exit code."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command and return its exit code: 0 done, 1 failed, 2 wrongly asked, 130 interrupted."""
+    try:
+        result = cli.main(args=arguments, prog_name="inception", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except InceptionError as error:
+        click.echo(f"inception: {error}", err=True)
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("inception: interrupted", err=True)
+        return 130
+    except BrokenPipeError:
+        # The reader of our output has gone; flushing at exit would fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except Exception as error:
+        if os.environ.get("INCEPTION_DEBUG"):
+            raise
+        click.echo(
+            f"inception: unexpected {type(error).__name__}: {error}. This is a defect; "
+            "INCEPTION_DEBUG=1 shows where it happened.",
+            err=True,
+        )
+        return 1
+    return result if isinstance(result, int) else 0

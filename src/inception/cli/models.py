@@ -1,0 +1,22 @@
+"""`inception models`: the networks there are."""
+
+import click
+
+from inception.cli.console import print_json, print_table
+from inception.nets.registry import BUILDERS, list_models
+
+
+@click.command(short_help="List the networks.")
+@click.argument("pattern", default="*")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON list.")
+def models(pattern: str, as_json: bool) -> None:
+    """List the networks whose name fits PATTERN (a shell pattern such as 'googlenet*')."""
+    names = list_models(pattern)
+    if as_json:
+        print_json(names)
+        return
+    print_table(("model", ""), [(name, _first_line(BUILDERS[name].__doc__)) for name in names])
+
+
+def _first_line(text: str | None) -> str:
+    return (text or "").strip().splitlines()[0] if text else ""
