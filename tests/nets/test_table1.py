@@ -203,6 +203,16 @@ def test_released_network_counts(shared):
     assert default.inception4b.b1x1.conv.in_channels == 508
 
 
+@pytest.mark.parametrize(
+    ("name", "constants"), [("googlenet", (5, 1e-4, 0.75, 1.0)), ("googlenet_5h", (11, 0.0011, 0.5, 2.0))]
+)
+def test_response_norm_constants(name, constants):
+    """Caffe's, and those of the released network (0.0011 / 11 for each of 11 channels): architectures.md 1.1."""
+    network = build_network(name)
+    for norm in (network.norm1, network.norm2):
+        assert (norm.size, norm.alpha, norm.beta, norm.k) == constants
+
+
 def test_slim_trunk_count_by_slims_rule(shared):
     """TF-slim asserts 5,607,184: weights, beta, moving mean and variance, no gamma, no classifier."""
     expected = read_json(shared, "param_counts")["quoted_from_slim_tests"]["inception_v1_base"]
