@@ -207,7 +207,7 @@ def test_released_network_counts(shared):
     ("name", "constants"), [("googlenet", (5, 1e-4, 0.75, 1.0)), ("googlenet_5h", (11, 0.0011, 0.5, 2.0))]
 )
 def test_response_norm_constants(name, constants):
-    """Caffe's, and those of the released network (0.0011 / 11 for each of 11 channels): architectures.md 1.1."""
+    """Caffe's, and those of the released network (0.0011 over 11 channels): architectures.md 1.1."""
     network = build_network(name)
     for norm in (network.norm1, network.norm2):
         assert (norm.size, norm.alpha, norm.beta, norm.k) == constants

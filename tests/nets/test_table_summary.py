@@ -180,6 +180,16 @@ def test_a_network_of_another_kind():
     ]
 
 
+def test_grouped_convolutions_cost_less():
+    rows = (Conv("conv1", 8, 3), Conv("conv2", 8, 5))
+    network = Network(Plan(rows=rows, style=Style(), image_size=16), num_classes=5)
+    network.conv2.conv = nn.Conv2d(8, 8, 5, padding=2, groups=2)
+    cost = next(cost for cost in profile(network, (16, 10)) if cost.path == "conv2.conv")
+    assert cost.multiply_adds == 16 * 10 * 8 * (8 // 2) * 5 * 5
+    assert cost.activations == 16 * 10 * 8
+    assert cost.parameters == 8 * 4 * 25 + 8
+
+
 def test_a_network_without_classifier_ends_with_its_features():
     summary = summarize(build_network("googlenet", num_classes=0, global_pool="", dropout=0.0))
     assert summary.rows[-1].type == "inception (5b)"
