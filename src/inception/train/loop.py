@@ -147,7 +147,7 @@ class TrainingLoop:
         with autocast(self.setting.device, self.setting.precision):
             output: Output = self.network(images.contiguous(memory_format=torch.channels_last))
         loss = training_loss(output, targets, config.label_smoothing, config.aux_weight)
-        value = float(loss)
+        value = float(loss.detach())
         if not math.isfinite(value):
             raise TrainingError(
                 f"the loss became {value} in epoch {progress.epoch + 1}, step {progress.step + 1}; the last "
