@@ -4,6 +4,7 @@ It has two halves. `apply` makes a uint8 tensor from an image (resize, crop, col
 floats from a batch of those. Between the two, images stay 8-bit: small to cache and cheap to send.
 """
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -28,6 +29,9 @@ RESAMPLING = {
     "box": Image.Resampling.BOX,
 }
 CHANNELS = {"RGB": 3, "BGR": 3, "L": 1}
+MAX_SIDE = 4096
+MAX_RESIZED_PIXELS = 1 << 26
+"""The rule `shortest` makes no intermediate picture larger than this (200 MB)."""
 
 
 @dataclass(frozen=True)
@@ -35,12 +39,12 @@ class Preprocess:
     """How an image becomes the network's input.
 
     Attributes:
-        height, width: pixels the network sees.
+        height, width: pixels the network sees, in 1..4096.
         resize: `crop` cuts the centre rectangle of the target's shape (times `crop_fraction`) and resizes it
-            once; `shortest` resizes the shorter side to target / crop_fraction, then cuts the centre
+            once (at the edges the filter looks past the cut); `shortest` resizes the shorter side to target / crop_fraction, then cuts the centre
             (torchvision's and timm's order); `squash` ignores the aspect ratio; `pad` fits the whole image
             in and fills the rest with `fill`.
-        crop_fraction: share of the image's largest fitting centre rectangle that is seen, in (0, 1].
+        crop_fraction: share of the image's largest fitting centre rectangle that is seen, in 0.01..1.
         interpolation: resampling filter, always antialiased (Pillow's convention).
         color: channel order, or `L` for one grey channel.
         value_range: what the byte 255 becomes before mean and std: 1.0 or 255.0.
@@ -92,8 +96,8 @@ class Preprocess:
         """Inverse of `to_dict`. Raises UsageError for unknown fields or impossible values."""
         try:
             return cls(**values)
-        except TypeError as error:
-            raise UsageError(f"the preprocessing has fields this version does not know: {error}") from error
+        except (TypeError, ValueError, OverflowError) as error:
+            raise UsageError(f"the preprocessing has values this version cannot use: {error}") from error
 
     def _resized(self, image: Image.Image) -> Image.Image:
         size, filter_ = (self.width, self.height), RESAMPLING[self.interpolation]
@@ -116,8 +120,14 @@ class Preprocess:
             max(int(image.width * factor + 1e-6), target_width),
             max(int(image.height * factor + 1e-6), target_height),
         )
-        image = image.resize(resized, RESAMPLING[self.interpolation])
         left, top = round((resized[0] - self.width) / 2), round((resized[1] - self.height) / 2)
+        filter_ = RESAMPLING[self.interpolation]
+        if resized[0] * resized[1] > MAX_RESIZED_PIXELS:
+            # A picture of extreme shape: compute only what the cut shows (equal but for rounding).
+            step_x, step_y = image.width / resized[0], image.height / resized[1]
+            box = (left * step_x, top * step_y, (left + self.width) * step_x, (top + self.height) * step_y)
+            return image.resize((self.width, self.height), filter_, box=box)
+        image = image.resize(resized, filter_)
         return image.crop((left, top, left + self.width, top + self.height))
 
     def _padded(self, image: Image.Image) -> Image.Image:
@@ -156,16 +166,22 @@ def to_tensor(image: Image.Image, color: Color) -> Tensor:
 
 
 def _check(preprocess: Preprocess) -> None:
+    sides = (preprocess.height, preprocess.width)
+    numbers = (*preprocess.mean, *preprocess.std)
     problems = {
-        "height and width must be at least 1": min(preprocess.height, preprocess.width) < 1,
+        f"height and width must be whole numbers in 1..{MAX_SIDE}": not all(
+            type(side) is int and 1 <= side <= MAX_SIDE for side in sides
+        ),
         f"resize must be crop, shortest, squash or pad, not {preprocess.resize!r}": preprocess.resize
         not in ("crop", "shortest", "squash", "pad"),
         f"interpolation must be one of {', '.join(RESAMPLING)}": preprocess.interpolation not in RESAMPLING,
         f"color must be one of {', '.join(CHANNELS)}": preprocess.color not in CHANNELS,
-        "crop_fraction must be in (0, 1]": not 0.0 < preprocess.crop_fraction <= 1.0,
+        "crop_fraction must be in 0.01..1": not 0.01 <= preprocess.crop_fraction <= 1.0,
         "value_range must be 1.0 or 255.0": preprocess.value_range not in (1.0, 255.0),
-        "fill must be in 0..255": not 0 <= preprocess.fill <= 255,
+        "fill must be a whole number in 0..255": type(preprocess.fill) is not int
+        or not 0 <= preprocess.fill <= 255,
         "std must be positive": any(value <= 0.0 for value in preprocess.std),
+        "mean and std must be finite": not all(math.isfinite(value) for value in numbers),
     }
     channels = CHANNELS.get(preprocess.color, len(preprocess.mean))
     problems[f"mean and std need {channels} values, one a channel"] = not (
