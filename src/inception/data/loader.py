@@ -22,11 +22,15 @@ CACHE_BYTES = 2 << 30
 
 
 class Batch(NamedTuple):
-    """images: uint8 N x C x H x W; targets: int64 N; indices: int64 N, positions among the samples."""
+    """images: uint8 N x C x H x W; targets: int64 N; indices: int64 N, positions among the samples.
+
+    `position` counts the batches of the epoch from 0, those left out (skipped or wholly unreadable) included.
+    """
 
     images: Tensor
     targets: Tensor
     indices: Tensor
+    position: int
 
 
 View = Callable[[Image.Image, int], Tensor]
@@ -70,7 +74,9 @@ class Loader:
                 self._cache[index] = image
         return image
 
-    def batches(self, order: Sequence[int], batch_size: int, view: View) -> Iterator[Batch]:
+    def batches(
+        self, order: Sequence[int], batch_size: int, view: View, first_position: int = 0
+    ) -> Iterator[Batch]:
         """Batches in the given order of sample indices, prepared ahead by at most three batches.
 
         An unreadable image is left out of its batch (which is then smaller), counted and noted.
@@ -79,14 +85,14 @@ class Loader:
         with ThreadPoolExecutor(self.workers, thread_name_prefix="load") as pool:
             queue: list[list[Future[Tensor | None]]] = []
             submitted = 0
-            for chunk in chunks:
+            for position, chunk in enumerate(chunks, first_position):
                 while submitted < len(chunks) and len(queue) < 3:
                     queue.append([pool.submit(self._view, index, view) for index in chunks[submitted]])
                     submitted += 1
                 views = [future.result() for future in queue.pop(0)]
                 kept = [(i, v) for i, v in zip(chunk, views, strict=True) if v is not None]
                 if kept:
-                    yield self._collate(kept)
+                    yield self._collate(kept, position)
 
     def _view(self, index: int, view: View) -> Tensor | None:
         try:
@@ -97,11 +103,12 @@ class Loader:
             self.unreadable[self.samples[index].path] = str(error)
             return None
 
-    def _collate(self, kept: list[tuple[int, Tensor]]) -> Batch:
+    def _collate(self, kept: list[tuple[int, Tensor]], position: int) -> Batch:
         return Batch(
             images=torch.stack([tensor for _, tensor in kept]),
             targets=torch.tensor([self.samples[index].label for index, _ in kept]),
             indices=torch.tensor([index for index, _ in kept]),
+            position=position,
         )
 
     def evaluation_batches(self, preprocess: Preprocess, batch_size: int) -> Iterator[Batch]:
@@ -117,7 +124,7 @@ class Loader:
             return augmented_view(image, preprocess, augment, view_generator(seed, epoch, index))
 
         order = training_order(len(self), seed, epoch)
-        return self.batches(order[skip * batch_size :].tolist(), batch_size, view)
+        return self.batches(order[skip * batch_size :].tolist(), batch_size, view, skip)
 
 
 def training_order(count: int, seed: int, epoch: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:

@@ -110,7 +110,7 @@ class TrainingLoop:
         started = time.monotonic()
         for batch in batches:
             loss = self._step(batch)
-            progress.batch += 1
+            progress.batch = batch.position + 1
             now = time.monotonic()
             progress.seconds, started = progress.seconds + now - started, now
             setting.observer.batch_done(len(batch.targets), loss)

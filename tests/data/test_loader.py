@@ -1,0 +1,170 @@
+"""Every image once, in a fixed order, whatever the threads do; and what is unreadable is counted."""
+
+import threading
+import time
+
+import pytest
+import torch
+from shapes import COLOURS, shape_picture, write_shapes
+
+from inception.data.augment import AUGMENTS
+from inception.data.loader import Loader, training_order
+from inception.data.preprocess import Preprocess
+from inception.data.sources import open_dataset
+from inception.errors import DataError
+
+SMALL = Preprocess(height=16, width=16)
+
+
+def make_loader(folder, **options) -> Loader:
+    dataset = open_dataset(folder)
+    return Loader(dataset, dataset.split("train"), **options)
+
+
+def load_threads() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("load")]
+
+
+@pytest.fixture
+def damaged(tmp_path):
+    """Nine pictures a class; jade's first is cut off, amber's third is gone once the set is open."""
+    root = write_shapes(tmp_path / "shapes", {"train": 9, "val": 1})
+    cut = root / "train" / "jade" / "00.png"
+    cut.write_bytes(cut.read_bytes()[:60])
+    return root
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+@pytest.mark.parametrize("batch_size", [1, 7, 48, 100])
+def test_evaluation_visits_every_sample_once_in_order(shapes, workers, batch_size):
+    loader = make_loader(shapes, workers=workers)
+    batches = list(loader.evaluation_batches(SMALL, batch_size))
+    indices = torch.cat([batch.indices for batch in batches])
+    assert indices.tolist() == list(range(len(loader))) == list(range(48))
+    assert [len(batch.images) for batch in batches[:-1]] == [batch_size] * (len(batches) - 1)
+    targets = torch.cat([batch.targets for batch in batches])
+    assert targets.tolist() == [sample.label for sample in loader.samples]
+    assert targets.dtype == torch.int64
+    images = torch.cat([batch.images for batch in batches])
+    assert images.dtype == torch.uint8
+    assert torch.equal(images[5], SMALL.apply(loader.image(5)))
+
+
+def collected(loader: Loader, epoch: int = 1, seed: int = 3, skip: int = 0) -> tuple[torch.Tensor, ...]:
+    batches = list(loader.training_batches(SMALL, AUGMENTS["paper"], 7, seed, epoch, skip))
+    return torch.cat([batch.indices for batch in batches]), torch.cat([batch.images for batch in batches])
+
+
+def test_training_is_the_same_whatever_the_number_of_threads_or_the_cache(shapes):
+    expected = collected(make_loader(shapes, workers=1))
+    for options in ({"workers": 4}, {"workers": 2, "cache_bytes": 0}):
+        again = collected(make_loader(shapes, **options))
+        assert all(torch.equal(ours, theirs) for ours, theirs in zip(again, expected, strict=True))
+
+
+def test_training_visits_every_sample_once_in_an_order_of_the_seed_and_epoch(shapes):
+    loader = make_loader(shapes)
+    orders = [tuple(collected(loader, epoch, seed)[0].tolist()) for epoch in (0, 1) for seed in (0, 1)]
+    assert len(set(orders)) == 4
+    assert all(sorted(order) == list(range(48)) for order in orders)
+    assert orders[0] == tuple(training_order(48, 0, 0))
+
+
+@pytest.mark.parametrize("skip", [0, 1, 3, 6, 7])
+def test_skipping_continues_exactly(shapes, skip):
+    loader = make_loader(shapes)
+    indices, images = collected(loader)
+    batches = list(loader.training_batches(SMALL, AUGMENTS["paper"], 7, 3, 1, skip))
+    assert sum(len(batch.images) for batch in batches) == max(48 - 7 * skip, 0)
+    if batches:
+        assert torch.equal(torch.cat([batch.indices for batch in batches]), indices[7 * skip :])
+        assert torch.equal(torch.cat([batch.images for batch in batches]), images[7 * skip :])
+
+
+def test_a_batch_knows_its_position_even_after_an_empty_one(damaged):
+    """With one image a batch, the unreadable image's batch is left out; a resumed run must not count on."""
+    loader = make_loader(damaged)
+    unreadable = next(i for i, sample in enumerate(loader.samples) if sample.path.endswith("jade/00.png"))
+    order = training_order(27, 0, 0).tolist()
+    gap = order.index(unreadable)
+    positions = [b.position for b in loader.training_batches(SMALL, AUGMENTS["shift"], 1, 0, 0)]
+    assert positions == [position for position in range(27) if position != gap]
+    late = [b.position for b in loader.training_batches(SMALL, AUGMENTS["shift"], 1, 0, 0, skip=20)]
+    assert late == [position for position in positions if position >= 20]
+
+
+def test_unreadable_and_vanished_images_are_skipped_and_counted(damaged):
+    loader = make_loader(damaged)
+    (damaged / "train" / "amber" / "02.png").unlink()
+    batches = list(loader.evaluation_batches(SMALL, 5))
+    assert sum(len(batch.images) for batch in batches) == 25
+    assert sorted(loader.unreadable) == ["train/amber/02.png", "train/jade/00.png"]
+    assert "train/jade/00.png" in loader.unreadable["train/jade/00.png"]
+    for batch in batches:
+        assert batch.targets.tolist() == [loader.samples[index].label for index in batch.indices]
+    list(loader.evaluation_batches(SMALL, 5))
+    assert len(loader.unreadable) == 2
+
+
+def test_a_file_of_a_csv_that_vanishes_is_counted(tmp_path):
+    rows = ["path,label,split"]
+    for label in COLOURS:
+        for index in range(4):
+            shape_picture(label, index).save(tmp_path / f"{label}{index}.png")
+            rows.append(f"{label}{index}.png,{label},{'val' if index == 3 else 'train'}")
+    (tmp_path / "list.csv").write_text("\n".join(rows))
+    loader = make_loader(tmp_path / "list.csv")
+    (tmp_path / "jade1.png").unlink()
+    assert sum(len(batch.images) for batch in loader.evaluation_batches(SMALL, 4)) == 8
+    assert list(loader.unreadable) == ["jade1.png"]
+
+
+def test_strict_stops_at_the_first_unreadable_image_and_leaves_no_thread(damaged):
+    loader = make_loader(damaged, strict=True)
+    with pytest.raises(DataError, match=r"jade/00\.png.*--strict"):
+        list(loader.evaluation_batches(SMALL, 4))
+    assert load_threads() == []
+
+
+def test_the_cache_keeps_to_its_limit_and_changes_nothing(shapes):
+    plain = make_loader(shapes, cache_bytes=0)
+    limit = 20_000
+    loader = make_loader(shapes, cache_bytes=limit)
+    first = list(loader.evaluation_batches(SMALL, 48))[0].images
+    held = sum(image.width * image.height * 3 for image in loader._cache.values())
+    assert 0 < held <= limit
+    assert held > limit - 60 * 60 * 3
+    second = list(loader.evaluation_batches(SMALL, 48))[0].images
+    assert torch.equal(first, second)
+    assert torch.equal(first, list(plain.evaluation_batches(SMALL, 48))[0].images)
+    assert not plain._cache
+
+
+def test_a_cached_image_is_decoded_once(shapes, monkeypatch):
+    loader = make_loader(shapes)
+    list(loader.evaluation_batches(SMALL, 8))
+    monkeypatch.setattr("inception.data.loader.decode_image", None)
+    assert sum(len(batch.images) for batch in loader.evaluation_batches(SMALL, 8)) == 48
+
+
+def test_decoding_runs_at_most_three_batches_ahead(shapes, monkeypatch):
+    loader = make_loader(shapes, cache_bytes=0)
+    read = []
+    decode = Loader.image
+    monkeypatch.setattr(Loader, "image", lambda self, index: read.append(index) or decode(self, index))
+    batches = loader.evaluation_batches(SMALL, 4)
+    next(batches)
+    time.sleep(0.3)
+    assert len(read) <= 12
+    next(batches)
+    time.sleep(0.3)
+    assert len(read) <= 16
+    batches.close()
+
+
+def test_an_interrupted_iteration_leaves_no_threads(shapes):
+    batches = make_loader(shapes).evaluation_batches(SMALL, 4)
+    next(batches)
+    assert load_threads()
+    batches.close()
+    assert load_threads() == []
