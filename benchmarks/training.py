@@ -1,0 +1,170 @@
+"""Training speed: one step of our `googlenet_tv` against torchvision's own model on the same batch.
+
+    python benchmarks/training.py --json training.json
+
+Every engine does the same work: forward with both auxiliary heads, loss main + 0.3 x each head, backward and
+a step of SGD with momentum. The engines take turns within each round, so that a noisy machine disturbs all
+alike; the speed-up is the median over the rounds of (its time / our time), the ratio in the JSON its inverse.
+"""
+
+import argparse
+import json
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+import torchvision
+from rich.console import Console
+from rich.table import Table
+from torch import nn
+
+from inception.nets.registry import build_network
+from inception.runtime.device import autocast, choose_device, choose_precision, place
+from inception.train.config import TrainConfig
+from inception.train.losses import training_loss
+from inception.train.optimizer import make_optimizer
+
+Step = Callable[[], float]
+LEARNING_RATE, AUX_WEIGHT = 0.01, 0.3
+
+
+def our_step(images: torch.Tensor, targets: torch.Tensor, device: torch.device) -> Step:
+    """The step of `inception train`, on torchvision's variant of the network, in its automatic precision."""
+    network = place(build_network("googlenet_tv"), device).train()
+    config = TrainConfig(learning_rate=LEARNING_RATE, weight_decay=0.0, optimizer="sgd")
+    optimizer = make_optimizer(network, config)
+    precision = choose_precision("auto", device)
+    images = images.contiguous(memory_format=torch.channels_last)
+
+    def step() -> float:
+        with autocast(device, precision):
+            output = network(images)
+        loss = training_loss(output, targets, 0.0, AUX_WEIGHT)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        return float(loss.detach())
+
+    return step
+
+
+def torchvision_step(
+    images: torch.Tensor, targets: torch.Tensor, device: torch.device, bfloat16: bool, compiled: bool = False
+) -> Step:
+    """torchvision's model in eager float32, or in bfloat16 channels last, perhaps compiled."""
+    model: nn.Module = torchvision.models.googlenet(init_weights=False).to(device).train()
+    if bfloat16:
+        model = model.to(memory_format=torch.channels_last)
+        images = images.contiguous(memory_format=torch.channels_last)
+    optimizer = torch.optim.SGD(model.parameters(), lr=LEARNING_RATE, momentum=0.9, nesterov=True)
+    forward = torch.compile(model) if compiled else model
+
+    def step() -> float:
+        with autocast(device, "bfloat16" if bfloat16 else "float32"):
+            output = forward(images)
+        heads = (output.aux_logits1, output.aux_logits2)
+        loss = F.cross_entropy(output.logits.float(), targets)
+        loss = loss + sum(AUX_WEIGHT * F.cross_entropy(head.float(), targets) for head in heads)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        return float(loss.detach())
+
+    return step
+
+
+def measure(steps: dict[str, Step], rounds: int, warmup: int) -> dict[str, list[float]]:
+    """Seconds of each engine's step in each round, all engines taking turns."""
+    for step in steps.values():
+        for _ in range(warmup):
+            step()
+    times: dict[str, list[float]] = {name: [] for name in steps}
+    for _ in range(rounds):
+        for name, step in steps.items():
+            start = time.perf_counter()
+            step()
+            times[name].append(time.perf_counter() - start)
+    return times
+
+
+def rows_of(times: dict[str, list[float]], batch: int) -> list[dict[str, object]]:
+    """One row an engine: median time, rate, and the median and quartiles of its time over ours."""
+    ours = times["inception"]
+    rows = []
+    for name, seconds in times.items():
+        speedups = sorted(theirs / mine for theirs, mine in zip(seconds, ours, strict=True))
+        median = statistics.median(seconds)
+        rows.append(
+            {
+                "model": "googlenet_tv, training step",
+                "batch": batch,
+                "precision": "float32" if "float32" in name else "bfloat16",
+                "engine": name,
+                "median_ms": 1000 * median,
+                "images_per_s": batch / median,
+                "ratio": 1 / statistics.median(speedups),
+                "speedup": statistics.median(speedups),
+                "speedup_quartiles": [speedups[len(speedups) // 4], speedups[(3 * len(speedups)) // 4]],
+                "rounds": len(seconds),
+            }
+        )
+    return rows
+
+
+def main() -> None:
+    """Run, print the table, write the JSON."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--warmup", type=int, default=2)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--compile", action="store_true", help="also torchvision under torch.compile")
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    torch.manual_seed(0)
+    device = choose_device(options.device)
+    images = torch.randn(options.batch, 3, 224, 224, device=device)
+    targets = torch.randint(0, 1000, (options.batch,), device=device)
+    steps = {
+        "inception": our_step(images, targets, device),
+        "torchvision float32": torchvision_step(images, targets, device, bfloat16=False),
+        "torchvision bfloat16 channels last": torchvision_step(images, targets, device, bfloat16=True),
+    }
+    if options.compile:
+        steps["torchvision bfloat16 compiled"] = torchvision_step(
+            images, targets, device, True, compiled=True
+        )
+    rows = rows_of(measure(steps, options.rounds, options.warmup), options.batch)
+    versions = f"torch {torch.__version__}, torchvision {torchvision.__version__}"
+    table = Table(
+        title=f"training step, batch {options.batch}, {torch.get_num_threads()} threads, {versions}"
+    )
+    for heading in ("engine", "median ms", "images/s", "ours is faster by", "quartiles"):
+        table.add_column(heading, justify="left" if heading == "engine" else "right")
+    for row in rows:
+        low, high = row["speedup_quartiles"]
+        table.add_row(
+            row["engine"],
+            f"{row['median_ms']:.1f}",
+            f"{row['images_per_s']:.1f}",
+            f"{row['speedup']:.2f}x",
+            f"{low:.2f} to {high:.2f}",
+        )
+    Console(width=120).print(table)
+    if options.json:
+        machine = {
+            "processor": platform.processor() or platform.machine(),
+            "threads": torch.get_num_threads(),
+        }
+        content = {"rows": rows, "machine": machine, "versions": versions}
+        options.json.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
