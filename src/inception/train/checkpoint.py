@@ -25,7 +25,8 @@ class Progress:
         epoch: epochs finished.
         batch: batches finished in the current epoch.
         step: optimiser steps made.
-        best_top1, best_loss, best_epoch: the best validation result so far.
+        best_top1: the best validation accuracy so far.
+        best_epoch: the epoch whose weights are kept.
         loss_sum, correct, seen: of the current epoch's training batches.
         seconds: time trained so far.
     """
@@ -34,7 +35,6 @@ class Progress:
     batch: int = 0
     step: int = 0
     best_top1: float = -1.0
-    best_loss: float = float("inf")
     best_epoch: int = 0
     loss_sum: float = 0.0
     correct: int = 0

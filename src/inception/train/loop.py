@@ -180,16 +180,22 @@ class TrainingLoop:
         return row
 
     def consider(self, row: Row, epoch: int) -> None:
-        """Measure the averaged weights on val, add the result to `row`, keep them if they are the best."""
+        """Measure the averaged weights on val, add the result to `row`, and keep them unless they are worse.
+
+        Worse means by more than one standard error of the best accuracy: on a small val split single images
+        decide which epoch is best, and the later epoch, at a lower learning rate, is the safer choice.
+        """
         progress = self.state.progress
         weights = self.state.average.state_dict(self.network)
         if self.setting.val is not None:
             self.shadow.load_state_dict(weights)
             loss, top1 = validate(self.shadow, self.setting, self.setting.val)
             row |= {"val_loss": loss, "val_top1": top1}
-            if (top1, -loss) <= (progress.best_top1, -progress.best_loss):
+            best = max(progress.best_top1, 0.0)
+            error = math.sqrt(best * (1.0 - best) / max(len(self.setting.val), 1))
+            progress.best_top1 = max(best, top1)
+            if top1 < best - error:
                 return
-            progress.best_top1, progress.best_loss = top1, loss
         progress.best_epoch = epoch
         self.on_best(weights, progress)
 
