@@ -51,3 +51,9 @@ class DownloadError(InceptionError):
 
 class TrainingError(InceptionError):
     """Training cannot go on (for example the loss is no longer finite)."""
+
+
+def first_line(error: BaseException) -> str:
+    """What a library's error says, without the lines for developers that may follow."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

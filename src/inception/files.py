@@ -70,16 +70,21 @@ def atomic_write_text(path: Path, text: str) -> None:
     atomic_write_bytes(path, text.encode())
 
 
+def previous_directory(path: Path) -> Path:
+    """Where `atomic_directory` keeps the old folder while the new one takes its place: `.{name}.old`."""
+    return path.with_name(f".{path.name}.old")
+
+
 @contextmanager
 def atomic_directory(path: Path) -> Iterator[Path]:
     """Give an empty temporary folder beside `path`; on success it takes `path`'s place.
 
     A folder already at `path` is moved aside and removed only after the new one is in place; if the
-    process dies between the two renames, the old content is at `.{name}.old` beside it.
+    process dies between the two renames, the old content is at `previous_directory(path)`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
-    old = path.with_name(f".{path.name}.old")
+    old = previous_directory(path)
     try:
         yield temporary
         temporary.chmod(0o755)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from inception.data.loader import Loader
 from inception.data.sources import Dataset, align_labels, open_dataset
-from inception.errors import DataError
+from inception.errors import BundleError, DataError
 from inception.evaluate.metrics import Evaluation, evaluate_logits
 from inception.runtime.classifier import Classifier
 
@@ -96,9 +96,12 @@ def evaluate_bundle(
 def _open_as_trained(data: str | Path, classifier: Classifier) -> Dataset:
     """Open `data` with the automatic split that training on it would have made."""
     recipe = classifier.bundle.provenance.get("recipe", {})
-    return open_dataset(
-        data, val_fraction=float(recipe.get("val_fraction", 0.1)), seed=int(recipe.get("seed", 0))
-    )
+    fraction, seed = recipe.get("val_fraction", 0.1), recipe.get("seed", 0)
+    if not (isinstance(fraction, float | int) and 0 <= fraction < 1 and isinstance(seed, int)):
+        raise BundleError(
+            f"the bundle's recipe has an impossible val_fraction ({fraction!r}) or seed ({seed!r})"
+        )
+    return open_dataset(data, val_fraction=fraction, seed=seed)
 
 
 def _split_to_measure(dataset: Dataset, classifier: Classifier) -> str:

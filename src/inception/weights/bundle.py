@@ -7,6 +7,8 @@ card.md              the model card, generated
 
 import hashlib
 import json
+import math
+import struct
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -18,10 +20,12 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from inception.data.preprocess import Preprocess
-from inception.errors import BundleError, InceptionError, UsageError
-from inception.files import atomic_directory, atomic_path
+from inception.errors import BundleError, InceptionError, UsageError, first_line
+from inception.files import atomic_directory, atomic_path, previous_directory
+from inception.nets.heads import FullyConnectedHead, PooledHead
 from inception.nets.network import Network
 from inception.nets.registry import build_network
+from inception.weights.budget import at_most
 from inception.weights.card import write_card
 
 SCHEMA = 1
@@ -57,13 +61,42 @@ class Bundle:
     temperature: float = 1.0
 
     def build(self) -> Network:
-        """The network with its weights, in evaluation mode. Raises BundleError when they do not fit."""
-        network = build_network(self.network, num_classes=len(self.labels), **self.arguments)
+        """The network with its weights, in evaluation mode.
+
+        Raises BundleError when the weights, the labels or the preprocessing do not fit it.
+        """
         try:
-            network.load_state_dict(dict(self.state_dict))
-        except RuntimeError as error:
-            raise BundleError(f"the bundle's weights do not fit its network: {error}") from error
+            with at_most(sum(value.numel() for value in self.state_dict.values())):
+                network = build_network(self.network, num_classes=len(self.labels), **self.arguments)
+        except (InceptionError, RuntimeError, TypeError, ValueError, ArithmeticError) as error:
+            raise BundleError(f"the bundle's network cannot be built: {first_line(error)}") from error
+        self._check_fit(network)
+        network.load_state_dict(dict(self.state_dict))
         return network.eval()
+
+    def _check_fit(self, network: Network) -> None:
+        wanted = {name: value.shape for name, value in network.state_dict().items()}
+        found = {name: value.shape for name, value in self.state_dict.items()}
+        wrong = [name for name in {**wanted, **found} if wanted.get(name) != found.get(name)]
+        if wrong:
+            raise BundleError(
+                f"the bundle's weights do not fit its network: {len(wrong)} tensors are missing, unexpected "
+                f"or of another shape ({', '.join(wrong[:3])}{', …' if len(wrong) > 3 else ''})"
+            )
+        preprocess, sides = self.preprocess, (self.preprocess.height, self.preprocess.width)
+        fixed = isinstance(network.head, FullyConnectedHead)
+        problems = {
+            f"makes {preprocess.in_chans} channels, not {network.in_chans}": preprocess.in_chans
+            != network.in_chans,
+            f"makes images of less than {network.min_size} pixels": min(sides) < network.min_size,
+            f"makes images of another size than {network.image_size}": fixed
+            and sides != (network.image_size,) * 2,
+        }
+        for problem, wrong_here in problems.items():
+            if wrong_here:
+                raise BundleError(f"the bundle's preprocessing does not fit its network: it {problem}")
+        if isinstance(network.head, PooledHead) and not network.head.pooled:
+            raise BundleError("the bundle's network ends in a map, not in one number for each label")
 
     def with_metrics(self, **metrics: Any) -> "Bundle":
         """A copy with further measurements."""
@@ -93,7 +126,7 @@ def save_bundle(bundle: Bundle, path: Path) -> None:
     manifest = {**bundle.manifest(), "weights_sha256": checksum}
     files = {
         WEIGHTS_FILE: weights,
-        MANIFEST_FILE: json.dumps(manifest, indent=2, ensure_ascii=False, allow_nan=False).encode(),
+        MANIFEST_FILE: _to_json(manifest),
         CARD_FILE: write_card(manifest).encode(),
     }
     try:
@@ -108,6 +141,13 @@ def save_bundle(bundle: Bundle, path: Path) -> None:
         raise BundleError(f"cannot write the bundle to {path}: {error.strerror or error}") from error
 
 
+def _to_json(manifest: Mapping[str, Any]) -> bytes:
+    try:
+        return json.dumps(manifest, indent=2, ensure_ascii=False, allow_nan=False).encode()
+    except (TypeError, ValueError) as error:
+        raise BundleError(f"the bundle's description must be JSON with finite numbers: {error}") from error
+
+
 def load_bundle(path: str | Path) -> Bundle:
     """Read a bundle from a folder or a `.zip`.
 
@@ -117,30 +157,65 @@ def load_bundle(path: str | Path) -> Bundle:
     manifest_bytes, weights = _read_files(path)
     try:
         manifest = json.loads(manifest_bytes)
-        schema = manifest["schema"]
-        if schema != SCHEMA:
-            raise BundleError(
-                f"{path} has schema {schema}; this version reads schema {SCHEMA}: update inception"
-            )
-        if hashlib.sha256(weights).hexdigest() != manifest["weights_sha256"]:
-            raise BundleError(
-                f"{path}: {WEIGHTS_FILE} does not match its checksum: the file is damaged, restore it"
-            )
+        _check_versions(manifest, hashlib.sha256(weights).hexdigest(), path)
+        _check_manifest(manifest)
         return Bundle(
             network=manifest["network"]["name"],
-            arguments=dict(manifest["network"]["arguments"]),
-            labels=tuple(map(str, manifest["labels"])),
+            arguments=manifest["network"]["arguments"],
+            labels=tuple(manifest["labels"]),
             preprocess=Preprocess.from_dict(manifest["preprocess"]),
             state_dict=safetensors.torch.load(weights),
-            provenance=dict(manifest["provenance"]),
-            metrics=dict(manifest["metrics"]),
+            provenance=manifest["provenance"],
+            metrics=manifest["metrics"],
             unknown_threshold=manifest["unknown_threshold"],
             temperature=float(manifest["temperature"]),
         )
-    except InceptionError:
+    except BundleError:
         raise
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, SafetensorError) as error:
-        raise BundleError(f"{path} is not a usable bundle: {MANIFEST_FILE} or weights: {error!r}") from error
+    except (
+        InceptionError,
+        ValueError,
+        LookupError,
+        TypeError,
+        ArithmeticError,
+        RecursionError,
+        SafetensorError,
+    ) as error:
+        reason = f"{MANIFEST_FILE} or {WEIGHTS_FILE}: {type(error).__name__}: {first_line(error)}"
+        raise BundleError(f"{path} is not a usable bundle: {reason}") from error
+
+
+def _check_versions(manifest: dict[str, Any], checksum: str, path: Path) -> None:
+    schema = manifest["schema"]
+    if schema != SCHEMA:
+        raise BundleError(f"{path} has schema {schema}; this version reads schema {SCHEMA}: update inception")
+    if checksum != manifest["weights_sha256"]:
+        raise BundleError(
+            f"{path}: {WEIGHTS_FILE} does not match its checksum: the file is damaged, restore it"
+        )
+
+
+def _check_manifest(manifest: dict[str, Any]) -> None:
+    """Raise ValueError for a value of the wrong kind."""
+    labels, threshold = manifest["labels"], manifest["unknown_threshold"]
+    objects = {key: manifest[key] for key in ("network", "preprocess", "provenance", "metrics")}
+    for outer, inner in (("network", "arguments"), ("provenance", "recipe"), ("provenance", "versions")):
+        if isinstance(objects[outer], dict):
+            objects[f"{outer}.{inner}"] = objects[outer].get(inner, {})
+    problems = {f"{key} must be an object": not isinstance(value, dict) for key, value in objects.items()}
+    problems |= {
+        "labels must be a list of texts": not isinstance(labels, list)
+        or not labels
+        or not all(isinstance(label, str) for label in labels),
+        "temperature must be a positive number": not 0.0 < float(manifest["temperature"]) < math.inf,
+        "unknown_threshold must be null or in 0..1": threshold is not None
+        and not 0.0 <= float(threshold) <= 1.0,
+    }
+    for message, wrong in problems.items():
+        if wrong:
+            raise ValueError(message)
+    if not isinstance(manifest["network"]["name"], str):
+        raise TypeError("network.name must be text")
 
 
 def _refuse_foreign_folder(path: Path) -> None:
@@ -159,6 +234,9 @@ def _write_zip(files: Mapping[str, bytes], path: Path) -> None:
 
 def _read_files(path: Path) -> tuple[bytes, bytes]:
     if not path.exists():
+        # A writer may have died between putting the old folder aside and the new one in its place.
+        path = previous_directory(path)
+    if not path.exists():
         raise UsageError(f"there is no bundle at {path}")
     try:
         if path.is_dir():
@@ -168,7 +246,7 @@ def _read_files(path: Path) -> tuple[bytes, bytes]:
             return _read_archive(archive, path)
     except FileNotFoundError as error:
         raise BundleError(f"{path} is not a bundle: {Path(error.filename).name} is missing") from error
-    except (OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
+    except (OSError, zipfile.BadZipFile, RuntimeError, EOFError, ValueError, struct.error) as error:
         raise BundleError(f"{path} cannot be read as a bundle: {error}") from error
 
 

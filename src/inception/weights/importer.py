@@ -11,10 +11,11 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from inception.data.preprocess import Preprocess
-from inception.errors import UsageError, WeightsError
+from inception.errors import UsageError, WeightsError, first_line
 from inception.files import sha256_file
 from inception.nets.network import Network
 from inception.nets.registry import build_network, canonical_name
+from inception.weights.budget import at_most
 from inception.weights.bundle import Bundle
 from inception.weights.keymaps import choose_key_map
 
@@ -67,8 +68,9 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     except Exception as error:  # torch.load has no error type of its own for damaged or hostile files
         if isinstance(error, WeightsError | MemoryError):
             raise
-        reason = str(error).splitlines()[0]
-        raise WeightsError(f"{path} cannot be read as plain tensors (weights_only): {reason}") from error
+        raise WeightsError(
+            f"{path} cannot be read as plain tensors (weights_only): {first_line(error)}"
+        ) from error
     raise UsageError(f"{path.suffix or path} files are not read; give a .safetensors, .pth or .pt file")
 
 
@@ -121,6 +123,8 @@ def import_weights(path: Path, name: str, labels: Path | None = None) -> tuple[B
     network, matched, report = _best_fit(name, tensors)
     if not report.complete:
         raise WeightsError(f"{path} does not fill {name}: {describe(report)}")
+    if network.num_classes < 1:
+        raise WeightsError(f"{path} has a classifier without outputs (fc.weight)")
     names = read_labels(labels or _labels_beside(path), network.num_classes, name)
     provenance = {"imported_from": path.name, "source_sha256": sha256_file(path)}
     bundle = Bundle(
@@ -136,13 +140,17 @@ def import_weights(path: Path, name: str, labels: Path | None = None) -> tuple[B
 
 def _best_fit(name: str, tensors: Mapping[str, Tensor]) -> tuple[Network, dict[str, Tensor], ImportReport]:
     """Build `name` to the file's number of classes, with auxiliary heads only if the file completes them."""
-    classifiers = [tensors[key].shape[0] for key in ("fc.weight", "softmax2_w") if key in tensors]
+    classifiers = [
+        tensors[key].shape[0] for key in ("fc.weight", "softmax2_w") if key in tensors and tensors[key].dim()
+    ]
     classes = {"num_classes": classifiers[0]} if classifiers else {}
-    network = build_network(name, aux_logits=True, **classes)
-    matched, report = match_tensors(network, tensors)
-    if any(key.startswith("aux") for key in report.missing):
-        network = build_network(name, aux_logits=False, **classes)
+    # A file may claim any shape: what it takes on disk bounds what is built for it.
+    with at_most(sum(value.untyped_storage().nbytes() for value in tensors.values())):
+        network = build_network(name, aux_logits=True, **classes)
         matched, report = match_tensors(network, tensors)
+        if any(key.startswith("aux") for key in report.missing):
+            network = build_network(name, aux_logits=False, **classes)
+            matched, report = match_tensors(network, tensors)
     return network, matched, report
 
 
@@ -176,7 +184,11 @@ def read_labels(path: Path | None, count: int, name: str) -> tuple[str, ...]:
         return tuple(f"class {index}" for index in range(count))
     if not path.is_file():
         raise UsageError(f"there is no label file at {path}")
-    lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} cannot be read as UTF-8 text: {error}") from error
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     if len(lines) < count:
         raise UsageError(f"{path} has {len(lines)} labels, the network has {count} outputs")
     if name == "googlenet_5h" and count == 1008:
