@@ -94,7 +94,7 @@ def test_an_error_leaves_the_old_folder(tmp_path):
 
 @pytest.mark.parametrize("step", range(6))
 def test_at_every_instant_one_whole_folder_is_there(tmp_path, monkeypatch, step):
-    """Kill the process before each of its changes to the disk: old or new is complete, in one of two places."""
+    """Kill the process before each of its changes to the disk: old or new is complete."""
     path = tmp_path / "bundle"
     path.mkdir()
     (path / "a").write_text("old")

@@ -130,13 +130,14 @@ def test_the_cache_keeps_to_its_limit_and_changes_nothing(shapes):
     plain = make_loader(shapes, cache_bytes=0)
     limit = 20_000
     loader = make_loader(shapes, cache_bytes=limit)
-    first = list(loader.evaluation_batches(SMALL, 48))[0].images
+    [first] = loader.evaluation_batches(SMALL, 48)
     held = sum(image.width * image.height * 3 for image in loader._cache.values())
     assert 0 < held <= limit
     assert held > limit - 60 * 60 * 3
-    second = list(loader.evaluation_batches(SMALL, 48))[0].images
-    assert torch.equal(first, second)
-    assert torch.equal(first, list(plain.evaluation_batches(SMALL, 48))[0].images)
+    [second] = loader.evaluation_batches(SMALL, 48)
+    [uncached] = plain.evaluation_batches(SMALL, 48)
+    assert torch.equal(first.images, second.images)
+    assert torch.equal(first.images, uncached.images)
     assert not plain._cache
 
 

@@ -41,9 +41,9 @@ class Preprocess:
     Attributes:
         height, width: pixels the network sees, in 1..4096.
         resize: `crop` cuts the centre rectangle of the target's shape (times `crop_fraction`) and resizes it
-            once (at the edges the filter looks past the cut); `shortest` resizes the shorter side to target / crop_fraction, then cuts the centre
-            (torchvision's and timm's order); `squash` ignores the aspect ratio; `pad` fits the whole image
-            in and fills the rest with `fill`.
+            once (at the edges the filter looks past the cut); `shortest` resizes the shorter side to
+            target / crop_fraction, then cuts the centre (torchvision's and timm's order); `squash` ignores
+            the aspect ratio; `pad` fits the whole image in and fills the rest with `fill`.
         crop_fraction: share of the image's largest fitting centre rectangle that is seen, in 0.01..1.
         interpolation: resampling filter, always antialiased (Pillow's convention).
         color: channel order, or `L` for one grey channel.
