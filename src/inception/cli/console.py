@@ -50,7 +50,7 @@ def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]], title: s
 
 
 def _is_numeric(cell: str) -> bool:
-    return not cell or cell.strip("×/%KMGB.,-+ 0123456789e") == ""
+    return ", " not in cell and cell.strip("×/%KMGB.,-+ 0123456789e") == ""
 
 
 class Bar:
@@ -83,6 +83,7 @@ def make_progress() -> Progress:
         TimeRemainingColumn(),
         console=messages,
         transient=True,
+        disable=not messages.is_terminal,
     )
 
 

@@ -30,6 +30,7 @@ SHOWN_CLASSES = 50
 @click.option("--predictions", type=click.Path(path_type=Path), help="Write every image's answer as CSV.")
 @click.option("--device", default="auto", show_default=True)
 @click.option("--precision", default="float32", show_default=True, help="float32, bfloat16 or auto.")
+@click.option("--data-root", type=click.Path(path_type=Path), help="Where named sets are kept.")
 @click.option("--workers", default=2, show_default=True, type=click.IntRange(1, 256))
 @click.option("--strict", is_flag=True, help="Stop at the first unreadable image.")
 def evaluate(
@@ -42,6 +43,7 @@ def evaluate(
     predictions: Path | None,
     device: str,
     precision: str,
+    data_root: Path | None,
     workers: int,
     strict: bool,
 ) -> None:
@@ -57,7 +59,15 @@ def evaluate(
             bar.set_total(total)
             bar.advance(count, "images")
 
-        measurement = evaluate_bundle(classifier, data, split, workers, strict, progress)
+        measurement = evaluate_bundle(
+            classifier,
+            data,
+            split,
+            data_root=data_root,
+            workers=workers,
+            strict=strict,
+            progress=progress,
+        )
     for path, reason in list(measurement.unreadable.items())[:5]:
         say(f"left out {path}: {reason}")
     if per_class:

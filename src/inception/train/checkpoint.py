@@ -53,7 +53,7 @@ class TrainingState:
     progress: Progress
 
 
-def save_checkpoint(path: Path, state: TrainingState, config: dict[str, Any]) -> None:
+def save_checkpoint(path: Path, state: TrainingState, config: dict[str, Any], fingerprint: str) -> None:
     """Write everything a bit-identical continuation needs, atomically and durably."""
     tensors: dict[str, Tensor] = {"random.cpu": torch.get_rng_state()}
     if torch.cuda.is_available():
@@ -69,6 +69,7 @@ def save_checkpoint(path: Path, state: TrainingState, config: dict[str, Any]) ->
     metadata = {
         "progress": json.dumps(asdict(state.progress)),
         "config": json.dumps(config),
+        "data_fingerprint": fingerprint,
         "average_steps": str(state.average.steps),
     }
     with atomic_path(path) as temporary:
@@ -89,12 +90,17 @@ def read_config_of(path: Path) -> dict[str, Any]:
     return dict(values)
 
 
-def load_checkpoint(path: Path, state: TrainingState) -> None:
-    """Put the run at `path` back into the live objects. Raises TrainingError when it does not fit them."""
+def load_checkpoint(path: Path, state: TrainingState, fingerprint: str) -> None:
+    """Put the run at `path` back into the live objects.
+
+    Raises TrainingError when it does not fit them, or was trained on other data than `fingerprint`'s.
+    """
     try:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+        if metadata["data_fingerprint"] != fingerprint:
+            raise TrainingError(f"the data has changed since {path} was written: start a new run")
         progress = json.loads(metadata["progress"])
         state.network.load_state_dict(_below(tensors, "network."))
         _load_optimizer(state.optimizer, _below(tensors, "optimizer."))

@@ -18,8 +18,11 @@ class Observer(Protocol):
     def message(self, text: str) -> None:
         """Something a person should read once."""
 
-    def epoch_started(self, epoch: int, epochs: int, batches: int) -> None:
-        """Epoch `epoch` (from 1) of `epochs` begins; it has `batches` batches."""
+    def downloading(self, done: int, total: int | None) -> None:
+        """`done` of `total` bytes of a named set's file have arrived."""
+
+    def epoch_started(self, epoch: int, epochs: int, images: int) -> None:
+        """Epoch `epoch` (from 1) of `epochs` begins, with `images` images; 0 of 0 computes features."""
 
     def batch_done(self, images: int, loss: float) -> None:
         """A batch of `images` images was trained on; `loss` is its loss."""
@@ -34,7 +37,10 @@ class Silent:
     def message(self, text: str) -> None:
         """See `Observer.message`."""
 
-    def epoch_started(self, epoch: int, epochs: int, batches: int) -> None:
+    def downloading(self, done: int, total: int | None) -> None:
+        """See `Observer.downloading`."""
+
+    def epoch_started(self, epoch: int, epochs: int, images: int) -> None:
         """See `Observer.epoch_started`."""
 
     def batch_done(self, images: int, loss: float) -> None:

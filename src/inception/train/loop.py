@@ -53,6 +53,7 @@ class TrainingLoop:
     """Trains `network` under a resolved `config`.
 
     Args:
+        fingerprint: of the data; a run is resumed only on the data it was started on.
         on_best: called with the averaged weights whenever they are the best so far.
     """
 
@@ -61,9 +62,11 @@ class TrainingLoop:
         network: Network,
         config: TrainConfig,
         setting: Setting,
+        fingerprint: str,
         on_best: Callable[[dict[str, Tensor], Progress], None],
     ) -> None:
         self.config, self.setting, self.on_best = config, setting, on_best
+        self.fingerprint = fingerprint
         self.network = place(network, setting.device)
         freeze_below(self.network, config.unfreeze)
         optimizer = make_optimizer(self.network, config)
@@ -77,7 +80,7 @@ class TrainingLoop:
 
     def resume(self) -> None:
         """Continue from the checkpoint in the run folder."""
-        load_checkpoint(self.checkpoint_path, self.state)
+        load_checkpoint(self.checkpoint_path, self.state, self.fingerprint)
         self.setting.train.unreadable.update(self.state.progress.unreadable)
 
     def run(self, stop: StopRequest, log: MetricsLog) -> None:
@@ -85,7 +88,9 @@ class TrainingLoop:
         progress = self.state.progress
         while progress.epoch < self.config.epochs:
             self.setting.observer.epoch_started(
-                progress.epoch + 1, self.config.epochs, self.batches_per_epoch - progress.batch
+                progress.epoch + 1,
+                self.config.epochs,
+                len(self.setting.train) - progress.batch * self.config.batch_size,
             )
             self._train_epoch(stop)
             row = self._finish_epoch()
@@ -98,7 +103,7 @@ class TrainingLoop:
     def save(self) -> None:
         """Write the checkpoint."""
         self.state.progress.unreadable = dict(self.setting.train.unreadable)
-        save_checkpoint(self.checkpoint_path, self.state, self.config.to_dict())
+        save_checkpoint(self.checkpoint_path, self.state, self.config.to_dict(), self.fingerprint)
         self._saved_at = time.monotonic()
 
     def _train_epoch(self, stop: StopRequest) -> None:
