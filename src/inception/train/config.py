@@ -110,19 +110,20 @@ def _check(config: TrainConfig) -> None:
         "width": (0.01, 16.0),
         "learning_rate": (0.0, 1000.0),
         "momentum": (0.0, 0.9999),
-        "weight_decay": (-1.0, 10.0),
-        "warmup": (-1.0, 1.0),
-        "label_smoothing": (-1.0, 0.999),
+        "weight_decay": (0.0, 10.0),
+        "warmup": (0.0, 1.0),
+        "label_smoothing": (0.0, 0.999),
         "aux_weight": (0.0, 10.0),
-        "ema_decay": (-1.0, 0.999999),
-        "dropout": (-1.0, 0.99),
+        "ema_decay": (0.0, 0.999999),
+        "dropout": (0.0, 0.99),
         "val_fraction": (0.0, 0.9),
         "workers": (1, 256),
         "seed": (0, 2**63 - 1),
     }
+    automatic = {item.name: item.default for item in fields(config)}
     for name, (low, high) in limits.items():
         value = getattr(config, name)
-        if not low <= value <= high:
+        if not low <= value <= high and value != automatic[name]:
             raise UsageError(f"{name} must be between {low} and {high}, not {value}")
 
 
