@@ -135,7 +135,7 @@ def _predictions_csv(measurement: Measurement) -> str:
         measurement.paths, *columns, strict=True
     ):
         labels = (evaluation.labels[target], evaluation.labels[predicted])
-        writer.writerow((path, *labels, f"{confidence:.6f}", f"{probability:.6f}", int(rank), ""))
+        writer.writerow((path, *labels, f"{confidence:.6f}", f"{probability:.6f}", int(rank) + 1, ""))
     for path, reason in measurement.unreadable.items():
         writer.writerow((path, "", "", "", "", "", reason))
     return text.getvalue()
@@ -152,7 +152,9 @@ def _write_report(path: Path, measurement: Measurement, classifier: Classifier, 
 
     preprocess, provenance = classifier.preprocess, classifier.bundle.provenance
     details = {
-        "Model": f"{classifier.bundle.network} {classifier.bundle.arguments or ''}".strip(),
+        "Model": " ".join(
+            [classifier.bundle.network, *(f"{k}={v}" for k, v in classifier.bundle.arguments.items())]
+        ),
         "Data": f"{measurement.dataset.name} ({measurement.dataset.fingerprint[:12]})",
         "Split": measurement.split,
         "Preprocessing": f"{preprocess.height}x{preprocess.width} {preprocess.color}, {preprocess.resize}, "
