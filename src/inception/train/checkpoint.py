@@ -10,7 +10,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from inception.errors import TrainingError
+from inception.errors import TrainingError, first_line
 from inception.files import atomic_path
 from inception.train.optimizer import AveragedWeights
 
@@ -83,11 +83,11 @@ def read_config_of(path: Path) -> dict[str, Any]:
     try:
         with safe_open(path, "pt") as file:
             values = json.loads((file.metadata() or {})["config"])
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        return dict(values)
+    except (SafetensorError, OSError, LookupError, TypeError, ValueError) as error:
         raise TrainingError(
-            f"{path} is not a usable checkpoint ({error}): remove it to start anew"
+            f"{path} is not a usable checkpoint ({first_line(error)}): remove it to start anew"
         ) from error
-    return dict(values)
 
 
 def load_checkpoint(path: Path, state: TrainingState, fingerprint: str) -> None:
@@ -112,8 +112,10 @@ def load_checkpoint(path: Path, state: TrainingState, fingerprint: str) -> None:
         torch.set_rng_state(tensors["random.cpu"])
         if "random.cuda" in tensors and torch.cuda.is_available():
             torch.cuda.set_rng_state(tensors["random.cuda"])
-    except (SafetensorError, OSError, KeyError, ValueError, RuntimeError) as error:
-        raise TrainingError(f"{path} does not fit this run ({error}): remove it to start anew") from error
+    except (SafetensorError, OSError, LookupError, TypeError, ValueError, RuntimeError) as error:
+        raise TrainingError(
+            f"{path} does not fit this run ({first_line(error)}): remove it to start anew"
+        ) from error
 
 
 def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
@@ -123,7 +125,12 @@ def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 def _load_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
     content = optimizer.state_dict()
     content["state"] = {}
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     for name, value in tensors.items():
         index, key = name.split(".", 1)
+        parameter = parameters[int(index)]
+        if value.shape == parameter.shape:
+            # Fused optimisers walk through memory: a parameter's state must lie in it as the parameter does.
+            value = torch.empty_like(parameter, requires_grad=False).copy_(value)
         content["state"].setdefault(int(index), {})[key] = value
     optimizer.load_state_dict(content)
