@@ -108,12 +108,12 @@ class TrainingLoop:
 
     def _train_epoch(self, stop: StopRequest) -> None:
         progress, setting, config = self.state.progress, self.setting, self.config
-        self._set_training_mode()
         batches = setting.train.training_batches(
             setting.preprocess, self.augment, config.batch_size, config.seed, progress.epoch, progress.batch
         )
         started = time.monotonic()
         for batch in batches:
+            self._set_training_mode(alone=len(batch.targets) == 1 < config.batch_size)
             loss = self._step(batch)
             progress.batch = batch.position + 1
             now = time.monotonic()
@@ -128,12 +128,14 @@ class TrainingLoop:
             if now - self._saved_at > CHECKPOINT_SECONDS:
                 self.save()
 
-    def _set_training_mode(self) -> None:
+    def _set_training_mode(self, alone: bool) -> None:
+        # A single image left over at the end of an epoch is no sample to take batch statistics from.
+        keep_statistics = alone or self.config.batch_norm == "frozen"
         self.network.train()
         for stage in self.network.children():
             frozen = not any(parameter.requires_grad for parameter in stage.parameters())
             for layer in stage.modules():
-                if isinstance(layer, nn.BatchNorm2d) and (frozen or self.config.batch_norm == "frozen"):
+                if isinstance(layer, nn.BatchNorm2d) and (frozen or keep_statistics):
                     layer.eval()
 
     def _step(self, batch: Batch) -> float:
