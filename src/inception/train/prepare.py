@@ -179,6 +179,8 @@ def _typical_side(loader: Loader) -> int:
 
 def _choose_preprocess(config: TrainConfig, start: Bundle | None) -> Preprocess:
     base = start.preprocess if start else Preprocess()
+    if base.height == config.image_size:
+        return base
     return replace(base, height=config.image_size, width=config.image_size)
 
 
@@ -196,6 +198,11 @@ def _build(config: TrainConfig, start: Bundle | None, dataset: Dataset, preproce
             stem="small" if preprocess.height <= SMALL_IMAGE else "large",
             in_chans=preprocess.in_chans,
             **options,
+        )
+    if min(preprocess.height, preprocess.width) < network.min_size:
+        raise UsageError(
+            f"--image-size {config.image_size} is too small for {network.architecture}: "
+            f"it needs at least {network.min_size}"
         )
     if config.dropout >= 0.0:
         network.dropout.p = config.dropout
