@@ -87,6 +87,10 @@ class Network(nn.Module):
         self, plan: Plan, num_classes: int = 1000, in_chans: int = 3, global_pool: GlobalPool = "avg"
     ) -> None:
         super().__init__()
+        if in_chans < 1 or num_classes < 0:
+            raise ValueError(
+                f"in_chans must be at least 1 and num_classes 0, not {in_chans} and {num_classes}"
+            )
         self.architecture = ""
         self.arguments: dict[str, Any] = {}
         self.in_chans = in_chans
