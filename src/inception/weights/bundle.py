@@ -133,7 +133,7 @@ def save_bundle(bundle: Bundle, path: Path) -> None:
     files = {
         WEIGHTS_FILE: weights,
         MANIFEST_FILE: _to_json(manifest),
-        CARD_FILE: write_card(manifest).encode(),
+        CARD_FILE: write_card(manifest).encode(errors="replace"),
     }
     try:
         if path.suffix == ".zip":
@@ -149,7 +149,8 @@ def save_bundle(bundle: Bundle, path: Path) -> None:
 
 def _to_json(manifest: Mapping[str, Any]) -> bytes:
     try:
-        return json.dumps(manifest, indent=2, ensure_ascii=False, allow_nan=False).encode()
+        text = json.dumps(manifest, indent=2, ensure_ascii=False, allow_nan=False)
+        return text.encode(errors="surrogatepass")  # names of folders need not be text
     except (TypeError, ValueError) as error:
         raise BundleError(f"the bundle's description must be JSON with finite numbers: {error}") from error
 
