@@ -189,7 +189,18 @@ sys.exit(run(sys.argv[1:]))
 
 
 def command(shapes, folder, *more: str) -> list[str]:
-    options = ["--width", "0.05", "--epochs", "3", "--batch-size", "10", "--precision", "float32", "--device", "cpu"]
+    options = [
+        "--width",
+        "0.05",
+        "--epochs",
+        "3",
+        "--batch-size",
+        "10",
+        "--precision",
+        "float32",
+        "--device",
+        "cpu",
+    ]
     return [sys.executable, "-c", SCRIPT, "train", str(shapes), "--output", str(folder), *options, *more]
 
 
