@@ -259,6 +259,8 @@ def initialize(module: nn.Module) -> None:
     deviation: Caffe's GoogLeNet starts from Xavier weights and biases of 0.2; He et al. 2015 keeps the
     signal's scale through 22 ReLU layers, so the network also learns without batch normalisation.
     """
+    if any(parameter.is_meta for parameter in module.parameters()):
+        return  # nothing to fill, and torch would import hundreds of modules to do so
     for name, layer in module.named_modules():
         if isinstance(layer, nn.Conv2d):
             nn.init.kaiming_normal_(layer.weight, mode="fan_in", nonlinearity="relu")
