@@ -99,9 +99,9 @@ class Loader:
             queue = deque(pool.submit(self._batch, *item, view, finish) for item in islice(numbered, 3))
             while queue:
                 batch = queue.popleft().result()
-                queue.extend(pool.submit(self._batch, *item, view, finish) for item in islice(numbered, 1))
                 if batch is not None:
                     yield batch
+                queue.extend(pool.submit(self._batch, *item, view, finish) for item in islice(numbered, 1))
 
     def _batch(self, position: int, chunk: Sequence[int], view: View, finish: Finish) -> Batch | None:
         views = [(index, self._view(index, view)) for index in chunk]
