@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import inception
 from inception.data.loader import Loader
@@ -124,12 +124,16 @@ class _Run:
 
     def _probe(self) -> Row:
         """Solve the classifier on frozen features, put it into the network, and describe it as epoch 0."""
+        if not isinstance(self.network.fc, nn.Linear):
+            raise UsageError(
+                f"{self.network.architecture} has no linear classifier to solve: train all of it"
+            )
         self.setting.observer.message("linear probe: computing the features of the training images once")
         views, targets = cached_features(self.network, self.setting, mirrored=self.config.flip == "yes")
         probe = fit_probe(views, targets, len(self.dataset.labels), self.config.seed)
         with torch.no_grad():
-            self.network.fc.weight.copy_(probe.weight)  # type: ignore[operator]
-            self.network.fc.bias.copy_(probe.bias)  # type: ignore[operator]
+            self.network.fc.weight.copy_(probe.weight)
+            self.network.fc.bias.copy_(probe.bias)
         chosen = next(score for score in probe.scores if score[0] == probe.penalty)
         return {
             "epoch": 0,
