@@ -187,8 +187,8 @@ HEAD = """# Conformance
 """
 HEAD += (
     "Each network beside an independent implementation with the same random weights: the largest difference "
-    "of any logit, divided by the largest logit, in float32. Parameters and multiply-adds (MACs) are counted on "
-    "the live model without auxiliary heads, at its own image size and number of outputs. Written by "
+    "of any logit, divided by the largest logit, in float32. Parameters and multiply-adds (MACs) are counted "
+    "on the live model without auxiliary heads, at its own image size and number of outputs. Written by "
     "`python tests/nets/conformance.py --write`; `tests/nets/test_conformance.py` measures again."
 )
 HEAD += """

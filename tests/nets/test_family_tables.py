@@ -76,8 +76,7 @@ def test_every_module(shared, facts, name):
     names = {theirs(f"{stage}.conv", name).removesuffix(".conv"): stage for stage in network.endpoints}
     names |= {theirs(stage, name): stage for stage in network.endpoints}
     names |= POOLS.get(name, {})
-    for stage, shape in endpoint_shapes(network, network.image_size).items():
-        shapes[stage] = shape
+    shapes |= endpoint_shapes(network, network.image_size)
     found = 0
     for row in read_table(shared, f"{facts}_modules"):
         module = row["module"]

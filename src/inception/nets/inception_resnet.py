@@ -87,7 +87,7 @@ V2_TABLE: tuple[Row, ...] = (
     Conv("Conv2d_7b_1x1", 1536, 1),
 )
 
-# For dense prediction, as in TF-slim: dilated convolutions on 33x33 maps instead of 17x17, nothing after them.
+# For dense prediction, as in TF-slim: dilated convolutions on maps of 33x33 for 17x17, nothing after them.
 STRIDE_8: Changes = {
     "Mixed_6a": _reduction_a(256, 256, 384, 384, stride=1),
     "PreAuxLogits": Residual("PreAuxLogits", _dilated(V2_BLOCK_17, 2), scale=0.10, count=20),
