@@ -1,15 +1,13 @@
-"""Write ten of scikit-learn's handwritten digits, one of each class, as PNG files: `… FOLDER`."""
+"""Write one test image of each of scikit-learn's handwritten digits, none of them trained on: `… FOLDER`."""
 
 import sys
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
-from sklearn.datasets import load_digits
+import inception
 
 folder = Path(sys.argv[1])
 folder.mkdir(parents=True, exist_ok=True)
-digits = load_digits()
-for digit in range(10):
-    picture = digits.images[np.flatnonzero(digits.target == digit)[-1]]
-    Image.fromarray(np.round(picture * 255 / 16).astype(np.uint8)).save(folder / f"a_{digit}.png")
+digits = inception.open_dataset("digits")
+first = {digits.labels[sample.label]: sample for sample in reversed(digits.split("test"))}
+for label, sample in first.items():
+    (folder / f"a_{label}.png").write_bytes(digits.read(sample))

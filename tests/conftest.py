@@ -12,6 +12,9 @@ from inception.nets.registry import build_network
 from inception.train.run import TrainResult, train_bundle
 from inception.weights.bundle import Bundle, save_bundle
 
+# The networks here are tiny: more threads would cost more than they give.
+torch.set_num_threads(1)
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 

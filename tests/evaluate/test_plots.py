@@ -79,11 +79,6 @@ def test_curves_of_one_epoch_and_of_none():
         plots.training_curves([])
 
 
-def test_wide_ranges_of_the_learning_rate_are_logarithmic():
-    assert plots.training_curves(rows(5)).axes[2].get_yscale() == "log"
-    assert plots.training_curves(rows(1)).axes[2].get_yscale() == "linear"
-
-
 @pytest.mark.parametrize("classes", [1, 2, 12, 20, 21, 100])
 def test_heatmap_of_any_readable_size(make_evaluation, classes):
     evaluation = make_evaluation(classes, n=3 * classes)

@@ -13,12 +13,13 @@ import timm
 import torch
 import torchvision
 from light_graphs import fill_with_random_weights, graph_logits, light_graph, our_state, use_ceil_pools
+from peer_names import PEERS as NAMES
+from peer_names import peer_name
 from torch import Tensor, nn
 
 from inception.nets.complexity import profile
 from inception.nets.network import Network
 from inception.nets.registry import build_network, list_models
-from inception.weights.importer import match_tensors
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "conformance.md"
 CLASSES = 20
@@ -105,10 +106,11 @@ def copied(name: str, reference: Reference) -> tuple[Network, nn.Module]:
     liven(theirs)
     with torch.device("meta"):
         ours = build_network(name, num_classes=CLASSES, **reference.arguments)
-    matched, report = match_tensors(ours, theirs.state_dict())
-    if not report.complete or report.unexpected:
-        raise AssertionError(f"{name} and {reference.name}: {report}")
-    ours.load_state_dict(matched, assign=True)
+    state = theirs.state_dict()
+    names = {key: peer_name(key, NAMES.get(name, ())) for key in ours.state_dict()}
+    if sorted(names.values()) != sorted(state):
+        raise AssertionError(f"{name} and {reference.name}: {set(names.values()) ^ set(state)}")
+    ours.load_state_dict({key: state[theirs_key] for key, theirs_key in names.items()}, assign=True)
     return ours, theirs
 
 

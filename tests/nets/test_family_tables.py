@@ -6,11 +6,11 @@ import pytest
 import torch
 from facts import read_json, read_table
 from network_cases import on_meta
+from peer_names import PEERS, peer_name
 from torch import nn
 
 from inception.nets.complexity import endpoint_shapes, profile
 from inception.nets.network import Network
-from inception.weights.keymaps_peers import PEERS, peer_name
 
 # Tables written from torchvision's and timm's networks: (facts, network, image size).
 TABLES = [

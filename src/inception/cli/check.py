@@ -87,4 +87,5 @@ def _shortened(findings: list[tuple[str, str, str]]) -> list[tuple[str, str, str
 
 
 def _paths(group: Group) -> str:
-    return " = ".join(member.path for member in group)
+    splits = len({member.split for member in group}) > 1
+    return " = ".join(f"{member.path} ({member.split})" if splits else member.path for member in group)

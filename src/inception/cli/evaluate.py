@@ -3,7 +3,6 @@
 import csv
 import datetime
 import io
-import json
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from inception.errors import UsageError
 from inception.evaluate.measure import Measurement, evaluate_bundle
 from inception.files import atomic_write_text
 from inception.runtime.classifier import Classifier, load
+from inception.train.log import METRICS_FILE, read_rows
 
 SHOWN_CLASSES = 50
 
@@ -30,6 +30,7 @@ SHOWN_CLASSES = 50
 @click.option("--predictions", type=click.Path(path_type=Path), help="Write every image's answer as CSV.")
 @click.option("--device", default="auto", show_default=True)
 @click.option("--precision", default="float32", show_default=True, help="float32, bfloat16 or auto.")
+@click.option("--data-root", type=click.Path(path_type=Path), help="Where named sets are kept.")
 @click.option("--workers", default=2, show_default=True, type=click.IntRange(1, 256))
 @click.option("--strict", is_flag=True, help="Stop at the first unreadable image.")
 def evaluate(
@@ -42,6 +43,7 @@ def evaluate(
     predictions: Path | None,
     device: str,
     precision: str,
+    data_root: Path | None,
     workers: int,
     strict: bool,
 ) -> None:
@@ -57,7 +59,15 @@ def evaluate(
             bar.set_total(total)
             bar.advance(count, "images")
 
-        measurement = evaluate_bundle(classifier, data, split, workers, strict, progress)
+        measurement = evaluate_bundle(
+            classifier,
+            data,
+            split,
+            data_root=data_root,
+            workers=workers,
+            strict=strict,
+            progress=progress,
+        )
     for path, reason in list(measurement.unreadable.items())[:5]:
         say(f"left out {path}: {reason}")
     if per_class:
@@ -125,7 +135,7 @@ def _predictions_csv(measurement: Measurement) -> str:
         measurement.paths, *columns, strict=True
     ):
         labels = (evaluation.labels[target], evaluation.labels[predicted])
-        writer.writerow((path, *labels, f"{confidence:.6f}", f"{probability:.6f}", int(rank), ""))
+        writer.writerow((path, *labels, f"{confidence:.6f}", f"{probability:.6f}", int(rank) + 1, ""))
     for path, reason in measurement.unreadable.items():
         writer.writerow((path, "", "", "", "", "", reason))
     return text.getvalue()
@@ -142,7 +152,9 @@ def _write_report(path: Path, measurement: Measurement, classifier: Classifier, 
 
     preprocess, provenance = classifier.preprocess, classifier.bundle.provenance
     details = {
-        "Model": f"{classifier.bundle.network} {classifier.bundle.arguments or ''}".strip(),
+        "Model": " ".join(
+            [classifier.bundle.network, *(f"{k}={v}" for k, v in classifier.bundle.arguments.items())]
+        ),
         "Data": f"{measurement.dataset.name} ({measurement.dataset.fingerprint[:12]})",
         "Split": measurement.split,
         "Preprocessing": f"{preprocess.height}x{preprocess.width} {preprocess.color}, {preprocess.resize}, "
@@ -153,20 +165,19 @@ def _write_report(path: Path, measurement: Measurement, classifier: Classifier, 
         "Versions": ", ".join(f"{k} {v}" for k, v in provenance.get("versions", {}).items()) or "-",
         "Date": datetime.datetime.now(tz=datetime.UTC).date().isoformat(),
     }
-    history_file = bundle.parent / "metrics.jsonl"
-    history = None
-    if history_file.is_file():
-        history = [json.loads(line) for line in history_file.read_text(encoding="utf-8").splitlines()]
     title = f"{classifier.bundle.network} · {measurement.dataset.name}"
-    write_report(
-        path,
-        measurement.evaluation,
-        title=title,
-        images=picture,
-        paths=measurement.paths,
-        details=details,
-        history=history,
-    )
+    try:
+        write_report(
+            path,
+            measurement.evaluation,
+            title=title,
+            images=picture,
+            paths=measurement.paths,
+            details=details,
+            history=read_rows(bundle.parent / METRICS_FILE) or None,
+        )
+    except OSError as error:
+        raise _unwritable(path, error) from error
     say(f"report: {path}")
 
 
@@ -174,4 +185,8 @@ def _write(path: Path, text: str) -> None:
     try:
         atomic_write_text(path, text)
     except OSError as error:
-        raise UsageError(f"cannot write {path}: {error.strerror or error}") from error
+        raise _unwritable(path, error) from error
+
+
+def _unwritable(path: Path, error: OSError) -> UsageError:
+    return UsageError(f"cannot write {path}: {error.strerror or error}")

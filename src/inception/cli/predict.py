@@ -3,13 +3,15 @@
 import csv
 import sys
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 
 import click
 
 from inception.cli.console import print_json, print_table
+from inception.errors import UsageError
 from inception.runtime.classifier import Prediction, load
-from inception.runtime.inputs import expand_inputs
+from inception.runtime.inputs import Item, expand_inputs
 
 
 @click.command(short_help="Ask a bundle about images.")
@@ -43,13 +45,20 @@ def predict(
     if as_json and as_csv:
         raise click.UsageError("--json and --csv exclude each other")
     classifier = load(bundle, device, precision)
-    items = expand_inputs(paths, sys.stdin)
+    items = _some(expand_inputs(paths, sys.stdin))
     answers = classifier.predict_stream(items, top=top, unknown=unknown, batch_size=batch_size)
     if as_json:
         return _finish(_print_json(answers))
     if as_csv:
         return _finish(_print_csv(answers, min(top, len(classifier.labels))))
     return _finish(_print_rows(answers))
+
+
+def _some(items: Iterator[Item]) -> Iterator[Item]:
+    first = next(items, None)
+    if first is None:
+        raise UsageError("standard input names no images: give one path a line")
+    return chain([first], items)
 
 
 def _finish(failed: int) -> int:

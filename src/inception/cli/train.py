@@ -22,10 +22,8 @@ def _options(command: Any) -> Any:
             option = click.option(flag, item.name, is_flag=True, default=None, help=text)
         else:
             kind = click.Choice(choices) if choices else type(item.default)
-            shown = item.default if item.default not in ("", 0, 0.0, -1.0, "auto") else "chosen"
-            option = click.option(
-                flag, item.name, type=kind, default=None, help=f"{text}.  [default: {shown}]"
-            )
+            shown = f"  [default: {item.default}]" if item.default != "" else ""
+            option = click.option(flag, item.name, type=kind, default=None, help=text + shown)
         command = option(command)
     return command
 
@@ -70,7 +68,7 @@ def train(data: str, config_path: Path | None, as_json: bool, **options: Any) ->
     if result.metrics:
         rows += [
             ("val top-1", f"{100 * result.metrics['top1']:.2f}%"),
-            ("val loss", f"{result.metrics['loss']:.4f}"),
+            ("val loss, calibrated", f"{result.metrics['loss']:.4f}"),
         ]
     print_table(("trained", ""), rows)
 
@@ -87,12 +85,17 @@ class TerminalObserver:
         """See `inception.train.log.Observer`."""
         say(text)
 
+    def downloading(self, done: int, total: int | None) -> None:
+        """See `inception.train.log.Observer`."""
+        if self.bar is None:
+            self._open("downloading", total)
+        if self.task is not None:
+            self.progress.update(self.task, completed=done, total=total)
+
     def epoch_started(self, epoch: int, epochs: int, images: int) -> None:
         """See `inception.train.log.Observer`."""
         self._close()
-        name = f"epoch {epoch}/{epochs}" if epoch else "features"
-        self.task = self.progress.add_task(name, total=images, note="")
-        self.bar = Bar(self.progress, self.task)
+        self._open(f"epoch {epoch}/{epochs}" if epoch else "features", images)
 
     def batch_done(self, images: int, loss: float) -> None:
         """See `inception.train.log.Observer`."""
@@ -115,6 +118,10 @@ class TerminalObserver:
         if "images_per_s" in row:
             parts.append(f"{row['images_per_s']:.0f} images/s")
         say("  ".join(parts))
+
+    def _open(self, name: str, total: int | None) -> None:
+        self.task = self.progress.add_task(name, total=total, note="")
+        self.bar = Bar(self.progress, self.task)
 
     def _close(self) -> None:
         if self.task is not None:

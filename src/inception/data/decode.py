@@ -120,6 +120,25 @@ def decode_image(
             raise _explain(error, data, name, max_pixels) from error
 
 
+def upright_rgb(image: Image.Image, *, name: str = "the image") -> Image.Image:
+    """An image that Pillow has opened, turned into what `decode_image` makes of the same file.
+
+    Args:
+        image: in any mode, loaded or not; it is left as it is.
+        name: how an error names it.
+
+    Raises:
+        ImageError: if it has no pixels or its file turns out to be damaged.
+    """
+    if 0 in image.size:
+        raise ImageError("empty", f"{name} has no pixels ({image.width} x {image.height}).")
+    with _silence_pillow():
+        try:
+            return _upright_rgb(image)
+        except Exception as error:  # as in decode_image
+            raise _explain(error, b"\0", name, DEFAULT_MAX_PIXELS) from error
+
+
 class ImageHeader(NamedTuple):
     """What an image file says of itself: format (one of `ALLOWED_FORMATS`), Pillow's mode, size in pixels."""
 
@@ -176,9 +195,13 @@ def _decode(data: bytes, max_pixels: int, reduce_to: int | None, name: str) -> I
             )
         if reduce_to is not None:
             image.draft(None, (reduce_to, reduce_to))
-        image.load()
-        upright = _TRANSPOSE.get(_orientation(image))
-        picture = _to_rgb(image)
+        return _upright_rgb(image)
+
+
+def _upright_rgb(image: Image.Image) -> Image.Image:
+    image.load()
+    upright = _TRANSPOSE.get(_orientation(image))
+    picture = _to_rgb(image)
     if upright is not None:
         picture = picture.transpose(upright)
     # A second reader of the orientation tag would turn the picture twice.

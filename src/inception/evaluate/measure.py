@@ -59,6 +59,8 @@ def evaluate_bundle(
     classifier: Classifier,
     data: str | Path | Dataset,
     split: str = "auto",
+    *,
+    data_root: Path | None = None,
     workers: int = 2,
     strict: bool = False,
     progress: Callable[[int, int], None] | None = None,
@@ -69,13 +71,14 @@ def evaluate_bundle(
         classifier: what to measure.
         data: a source that `open_dataset` understands, or an open data set.
         split: `train`, `val`, `test`, `all`, or `auto`: test, else val, else all.
+        data_root: where named sets are kept; default as in `open_dataset`.
         workers: decoding threads.
         strict: raise on an unreadable image instead of leaving it out.
         progress: told (images in this batch, images in all).
 
     Raises DataError when the data set has classes the classifier does not know, or no such split.
     """
-    dataset = data if isinstance(data, Dataset) else _open_as_trained(data, classifier)
+    dataset = data if isinstance(data, Dataset) else _open_as_trained(data, classifier, data_root)
     if split == "auto":
         split = _split_to_measure(dataset, classifier)
     dataset = align_labels(dataset, classifier.labels)
@@ -93,7 +96,7 @@ def evaluate_bundle(
     return Measurement(evaluation, dataset, split, paths, dict(loader.unreadable))
 
 
-def _open_as_trained(data: str | Path, classifier: Classifier) -> Dataset:
+def _open_as_trained(data: str | Path, classifier: Classifier, data_root: Path | None) -> Dataset:
     """Open `data` with the automatic split that training on it would have made."""
     recipe = classifier.bundle.provenance.get("recipe", {})
     fraction, seed = recipe.get("val_fraction", 0.1), recipe.get("seed", 0)
@@ -101,7 +104,7 @@ def _open_as_trained(data: str | Path, classifier: Classifier) -> Dataset:
         raise BundleError(
             f"the bundle's recipe has an impossible val_fraction ({fraction!r}) or seed ({seed!r})"
         )
-    return open_dataset(data, val_fraction=fraction, seed=seed)
+    return open_dataset(data, data_root=data_root, val_fraction=fraction, seed=seed)
 
 
 def _split_to_measure(dataset: Dataset, classifier: Classifier) -> str:

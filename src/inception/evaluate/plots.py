@@ -93,8 +93,6 @@ def training_curves(rows: Sequence[Mapping[str, Any]], *, language: Language = "
     if not rows:
         raise UsageError("There are no training metrics to draw; train for at least one epoch.")
     figure = _new_figure(9.6, 2.9)
-    from matplotlib.ticker import LogLocator, NullFormatter
-
     by_epoch = {row["epoch"]: row for row in rows}
     ordered = [by_epoch[epoch] for epoch in sorted(by_epoch)]
     loss, top1, rate = figure.subplots(1, 3)
@@ -109,14 +107,7 @@ def training_curves(rows: Sequence[Mapping[str, Any]], *, language: Language = "
         loss.legend(frameon=False, fontsize=8.5, labelcolor=INK)
     _percent(top1.yaxis)
     if rate.lines:
-        values = rate.lines[0].get_ydata()
-        if min(values) > 0 and max(values) > 20 * min(values):
-            rate.set_yscale("log")
-            rate.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            rate.yaxis.set_major_formatter("{x:g}")
-            rate.yaxis.set_minor_formatter(NullFormatter())
-        else:
-            rate.set_ylim(bottom=0)
+        rate.set_ylim(bottom=0)
     figure.subplots_adjust(left=0.065, right=0.985, bottom=0.18, top=0.87, wspace=0.27)
     return figure
 

@@ -114,10 +114,10 @@ class LocalResponseNorm(nn.Module):
     def __init__(self, channels: int, size: int, alpha: float, beta: float, k: float) -> None:
         super().__init__()
         self.size, self.alpha, self.beta, self.k = size, alpha, beta, k
-        index = torch.arange(channels)
-        distance = index[None, :] - index[:, None]
-        inside = (distance >= -(size // 2)) & (distance <= (size - 1) // 2)
-        band = inside.to(torch.float32) * (alpha / size)
+        # Row i holds alpha / size at the channels that i's window covers.
+        band = torch.full((channels, channels), alpha / size)
+        if not band.is_meta:  # there is nothing to cut, and torch would import hundreds of modules to do so
+            band = band.triu(-(size // 2)).tril((size - 1) // 2)
         self.register_buffer("band", band[:, :, None, None], persistent=False)
         self.register_buffer("offset", torch.full((channels,), k), persistent=False)
 

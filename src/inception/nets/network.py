@@ -101,6 +101,10 @@ class Network(nn.Module):
         self, plan: Plan, num_classes: int = 1000, in_chans: int = 3, global_pool: GlobalPool = "avg"
     ) -> None:
         super().__init__()
+        if in_chans < 1 or num_classes < 0:
+            raise ValueError(
+                f"in_chans must be at least 1 and num_classes 0, not {in_chans} and {num_classes}"
+            )
         self.architecture = ""
         self.arguments: dict[str, Any] = {}
         self.in_chans = in_chans
@@ -288,6 +292,8 @@ def initialize(module: nn.Module) -> None:
     deviation: Caffe's GoogLeNet starts from Xavier weights and biases of 0.2; He et al. 2015 keeps the
     signal's scale through 22 ReLU layers, so the network also learns without batch normalisation.
     """
+    if any(parameter.is_meta for parameter in module.parameters()):
+        return  # nothing to fill, and torch would import hundreds of modules to do so
     for name, layer in module.named_modules():
         if isinstance(layer, nn.Conv2d):
             nn.init.kaiming_normal_(layer.weight, mode="fan_in", nonlinearity="relu")

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from inception.data.decode import decode_image
+from inception.data.decode import decode_image, upright_rgb
 from inception.data.preprocess import Preprocess
 from inception.errors import ImageError, InceptionError, UsageError
 from inception.nets.network import Network
@@ -112,6 +112,8 @@ class Classifier:
             raise UsageError(
                 "this bundle has no calibrated threshold for 'unknown'; train it with a val split"
             )
+        if top < 1:
+            raise UsageError(f"top must be at least 1, not {top}")
         top = min(top, len(self.labels))
         source = iter(items)
         with ThreadPoolExecutor(max_workers=2, thread_name_prefix="decode") as pool:
@@ -176,13 +178,21 @@ def open_image(source: ImageSource) -> Image.Image:
     if isinstance(source, bytes):
         return decode_image(source)
     if isinstance(source, Image.Image):
-        return source.convert("RGB")
+        return upright_rgb(source)
     if isinstance(source, np.ndarray):
-        if source.dtype != np.uint8 or source.ndim not in (2, 3):
-            raise ImageError("format", "an image array must be uint8, H x W or H x W x 3")
-        return Image.fromarray(source).convert("RGB")
+        if source.dtype != np.uint8 or not (source.ndim == 2 or source.shape[2:] == (3,)):
+            raise ImageError(
+                "format",
+                f"an image array must be uint8, H x W or H x W x 3, not {source.dtype} {source.shape}",
+            )
+        return upright_rgb(Image.fromarray(source))
+    if not isinstance(source, str | Path):
+        raise ImageError(
+            "format", f"an image is a path, bytes, a PIL image or an array, not {type(source).__name__}"
+        )
     try:
         data = Path(source).read_bytes()
-    except OSError as error:
-        raise ImageError("empty", f"{source} cannot be read: {error.strerror or error}") from error
-    return decode_image(data)
+    except (OSError, ValueError) as error:  # ValueError: a name with a null byte
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ImageError("empty", f"{source} cannot be read: {reason}") from error
+    return decode_image(data, name=str(source))

@@ -5,7 +5,7 @@ from typing import Literal
 
 import torch
 
-from inception.errors import UsageError
+from inception.errors import UsageError, first_line
 from inception.nets.network import Network
 
 Precision = Literal["float32", "bfloat16"]
@@ -22,9 +22,9 @@ def choose_device(name: str = "auto") -> torch.device:
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0]
+        torch.empty(0, device=device).cpu()
+    except (RuntimeError, AssertionError, ImportError) as error:
+        reason = first_line(error)
         raise UsageError(f"device '{name}' cannot be used here ({reason}); try --device cpu") from error
     return device
 

@@ -44,7 +44,12 @@ def _archive(path: str) -> Iterator[Item]:
 
 
 def _members(store: Store, path: str) -> Iterator[Item]:
-    names = [name for name in store.names() if Path(name).suffix.lower() in EXTENSIONS]
+    try:
+        listed = store.names()
+    except DataError as error:
+        yield path, _failing(str(error))
+        return
+    names = [name for name in listed if Path(name).suffix.lower() in EXTENSIONS]
     names = [
         name for name in names if not any(part.startswith((".", "__MACOSX")) for part in name.split("/"))
     ]

@@ -10,7 +10,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from inception.errors import TrainingError
+from inception.errors import TrainingError, first_line
 from inception.files import atomic_path
 from inception.train.optimizer import AveragedWeights
 
@@ -53,7 +53,7 @@ class TrainingState:
     progress: Progress
 
 
-def save_checkpoint(path: Path, state: TrainingState, config: dict[str, Any]) -> None:
+def save_checkpoint(path: Path, state: TrainingState, config: dict[str, Any], fingerprint: str) -> None:
     """Write everything a bit-identical continuation needs, atomically and durably."""
     tensors: dict[str, Tensor] = {"random.cpu": torch.get_rng_state()}
     if torch.cuda.is_available():
@@ -69,6 +69,7 @@ def save_checkpoint(path: Path, state: TrainingState, config: dict[str, Any]) ->
     metadata = {
         "progress": json.dumps(asdict(state.progress)),
         "config": json.dumps(config),
+        "data_fingerprint": fingerprint,
         "average_steps": str(state.average.steps),
     }
     with atomic_path(path) as temporary:
@@ -82,19 +83,24 @@ def read_config_of(path: Path) -> dict[str, Any]:
     try:
         with safe_open(path, "pt") as file:
             values = json.loads((file.metadata() or {})["config"])
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        return dict(values)
+    except (SafetensorError, OSError, LookupError, TypeError, ValueError) as error:
         raise TrainingError(
-            f"{path} is not a usable checkpoint ({error}): remove it to start anew"
+            f"{path} is not a usable checkpoint ({first_line(error)}): remove it to start anew"
         ) from error
-    return dict(values)
 
 
-def load_checkpoint(path: Path, state: TrainingState) -> None:
-    """Put the run at `path` back into the live objects. Raises TrainingError when it does not fit them."""
+def load_checkpoint(path: Path, state: TrainingState, fingerprint: str) -> None:
+    """Put the run at `path` back into the live objects.
+
+    Raises TrainingError when it does not fit them, or was trained on other data than `fingerprint`'s.
+    """
     try:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+        if metadata["data_fingerprint"] != fingerprint:
+            raise TrainingError(f"the data has changed since {path} was written: start a new run")
         progress = json.loads(metadata["progress"])
         state.network.load_state_dict(_below(tensors, "network."))
         _load_optimizer(state.optimizer, _below(tensors, "optimizer."))
@@ -106,8 +112,10 @@ def load_checkpoint(path: Path, state: TrainingState) -> None:
         torch.set_rng_state(tensors["random.cpu"])
         if "random.cuda" in tensors and torch.cuda.is_available():
             torch.cuda.set_rng_state(tensors["random.cuda"])
-    except (SafetensorError, OSError, KeyError, ValueError, RuntimeError) as error:
-        raise TrainingError(f"{path} does not fit this run ({error}): remove it to start anew") from error
+    except (SafetensorError, OSError, LookupError, TypeError, ValueError, RuntimeError) as error:
+        raise TrainingError(
+            f"{path} does not fit this run ({first_line(error)}): remove it to start anew"
+        ) from error
 
 
 def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
@@ -117,7 +125,12 @@ def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 def _load_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
     content = optimizer.state_dict()
     content["state"] = {}
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     for name, value in tensors.items():
         index, key = name.split(".", 1)
-        content["state"].setdefault(int(index), {})[key] = value
+        parameter = parameters[int(index)]
+        # Fused optimisers walk through memory: a parameter's state must lie in it as the parameter does.
+        same = value.shape == parameter.shape
+        laid_out = torch.empty_like(parameter, requires_grad=False).copy_(value) if same else value
+        content["state"].setdefault(int(index), {})[key] = laid_out
     optimizer.load_state_dict(content)

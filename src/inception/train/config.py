@@ -8,9 +8,9 @@ from typing import Any, Literal
 
 from inception.data.augment import AUGMENTS
 from inception.errors import UsageError
-from inception.nets.registry import canonical_name
 
 RecipeName = Literal["modern", "paper"]
+DEFAULT_NETWORK = "googlenet_bn"
 SMALL_IMAGE = 64
 """Networks for images up to this side use the small stem and gentle augmentation."""
 
@@ -27,6 +27,7 @@ class TrainConfig:
     """A training run. Where a default is 0, "" or `auto`, `resolve` chooses by the data set's size."""
 
     data: str = _option("", "folder, archive, CSV or named set to train on")
+    data_root: str = _option("", "where named sets are kept; default ~/.cache/inception/data")
     output: str = _option("", "run folder; default runs/<data>-<model>")
     model: str = _option("", "network; default googlenet_bn, or the weights' own")
     weights: str = _option("", "bundle to start from")
@@ -69,11 +70,6 @@ class TrainConfig:
     def __post_init__(self) -> None:
         _check(self)
 
-    @property
-    def network(self) -> str:
-        """The network a run without weights trains."""
-        return canonical_name(self.model) if self.model else "googlenet_bn"
-
     def to_dict(self) -> dict[str, Any]:
         """JSON- and TOML-safe form."""
         return dataclasses.asdict(self)
@@ -114,40 +110,41 @@ def _check(config: TrainConfig) -> None:
         "width": (0.01, 16.0),
         "learning_rate": (0.0, 1000.0),
         "momentum": (0.0, 0.9999),
-        "weight_decay": (-1.0, 10.0),
-        "warmup": (-1.0, 1.0),
-        "label_smoothing": (-1.0, 0.999),
+        "weight_decay": (0.0, 10.0),
+        "warmup": (0.0, 1.0),
+        "label_smoothing": (0.0, 0.999),
         "aux_weight": (0.0, 10.0),
-        "ema_decay": (-1.0, 0.999999),
-        "dropout": (-1.0, 0.99),
+        "ema_decay": (0.0, 0.999999),
+        "dropout": (0.0, 0.99),
         "val_fraction": (0.0, 0.9),
         "workers": (1, 256),
         "seed": (0, 2**63 - 1),
     }
+    automatic = {item.name: item.default for item in fields(config)}
     for name, (low, high) in limits.items():
         value = getattr(config, name)
-        if not low <= value <= high:
+        if not low <= value <= high and value != automatic[name]:
             raise UsageError(f"{name} must be between {low} and {high}, not {value}")
 
 
-def resolve(config: TrainConfig, images: int, side: int, flip_safe: bool) -> TrainConfig:
+def resolve(config: TrainConfig, images: int, side: int, start_side: int, flip_safe: bool) -> TrainConfig:
     """Replace every automatic choice by a value.
 
     Args:
         config: what the user asked.
         images: number of training images.
         side: pixels of the typical image's shorter side.
+        start_side: side of the images the starting weights were made for; 0 without weights.
         flip_safe: whether a mirrored image keeps its class.
     """
     tuned = bool(config.weights)
-    small = (config.image_size or side) <= SMALL_IMAGE and not tuned
+    small = (config.image_size or start_side or side) <= SMALL_IMAGE
     chosen = _paper(images) if config.recipe == "paper" else _modern(images, tuned, small)
     chosen |= {"flip": "yes" if flip_safe else "no"}
     chosen |= {"batch_norm": "frozen" if tuned and images < BATCH_NORM_IMAGES else "train"}
-    if small:
-        chosen |= {"image_size": 32, "augment": "shift"}
-    else:
-        chosen |= {"image_size": 224}
+    chosen |= {"image_size": start_side or (32 if small else 224)}
+    if small and config.recipe == "modern":
+        chosen |= {"augment": "shift"}
     automatic = {item.name: item.default for item in fields(config)}
     for name, value in chosen.items():
         if getattr(config, name) == automatic[name]:
@@ -174,7 +171,7 @@ def _paper(images: int) -> dict[str, Any]:
 def _modern(images: int, tuned: bool, small: bool) -> dict[str, Any]:
     if tuned:
         return {
-            "epochs": min(max(round(12_000 / max(images, 1)), 3), 20),
+            "epochs": min(max(round(10_000 / max(images, 1)), 3), 20),
             "batch_size": 32,
             "optimizer": "adamw",
             "learning_rate": 1e-4,

@@ -18,8 +18,11 @@ class Observer(Protocol):
     def message(self, text: str) -> None:
         """Something a person should read once."""
 
-    def epoch_started(self, epoch: int, epochs: int, batches: int) -> None:
-        """Epoch `epoch` (from 1) of `epochs` begins; it has `batches` batches."""
+    def downloading(self, done: int, total: int | None) -> None:
+        """`done` of `total` bytes of a named set's file have arrived."""
+
+    def epoch_started(self, epoch: int, epochs: int, images: int) -> None:
+        """Epoch `epoch` (from 1) of `epochs` begins, with `images` images; 0 of 0 computes features."""
 
     def batch_done(self, images: int, loss: float) -> None:
         """A batch of `images` images was trained on; `loss` is its loss."""
@@ -34,7 +37,10 @@ class Silent:
     def message(self, text: str) -> None:
         """See `Observer.message`."""
 
-    def epoch_started(self, epoch: int, epochs: int, batches: int) -> None:
+    def downloading(self, done: int, total: int | None) -> None:
+        """See `Observer.downloading`."""
+
+    def epoch_started(self, epoch: int, epochs: int, images: int) -> None:
         """See `Observer.epoch_started`."""
 
     def batch_done(self, images: int, loss: float) -> None:
@@ -45,15 +51,19 @@ class Silent:
 
 
 def read_rows(path: Path) -> list[Row]:
-    """The rows of a metrics.jsonl; a last line cut off by a crash is left out."""
-    if not path.exists():
+    """The rows of a metrics.jsonl; a last line cut off by a crash, and what is no row, is left out."""
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
         return []
     rows = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in lines:
         try:
-            rows.append(json.loads(line))
+            row = json.loads(line)
         except ValueError:
             break
+        if isinstance(row, dict) and isinstance(row.get("epoch"), int):
+            rows.append(row)
     return rows
 
 

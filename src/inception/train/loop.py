@@ -53,6 +53,7 @@ class TrainingLoop:
     """Trains `network` under a resolved `config`.
 
     Args:
+        fingerprint: of the data; a run is resumed only on the data it was started on.
         on_best: called with the averaged weights whenever they are the best so far.
     """
 
@@ -61,9 +62,11 @@ class TrainingLoop:
         network: Network,
         config: TrainConfig,
         setting: Setting,
+        fingerprint: str,
         on_best: Callable[[dict[str, Tensor], Progress], None],
     ) -> None:
         self.config, self.setting, self.on_best = config, setting, on_best
+        self.fingerprint = fingerprint
         self.network = place(network, setting.device)
         freeze_below(self.network, config.unfreeze)
         optimizer = make_optimizer(self.network, config)
@@ -77,7 +80,7 @@ class TrainingLoop:
 
     def resume(self) -> None:
         """Continue from the checkpoint in the run folder."""
-        load_checkpoint(self.checkpoint_path, self.state)
+        load_checkpoint(self.checkpoint_path, self.state, self.fingerprint)
         self.setting.train.unreadable.update(self.state.progress.unreadable)
 
     def run(self, stop: StopRequest, log: MetricsLog) -> None:
@@ -85,7 +88,9 @@ class TrainingLoop:
         progress = self.state.progress
         while progress.epoch < self.config.epochs:
             self.setting.observer.epoch_started(
-                progress.epoch + 1, self.config.epochs, self.batches_per_epoch - progress.batch
+                progress.epoch + 1,
+                self.config.epochs,
+                len(self.setting.train) - progress.batch * self.config.batch_size,
             )
             self._train_epoch(stop)
             row = self._finish_epoch()
@@ -98,17 +103,17 @@ class TrainingLoop:
     def save(self) -> None:
         """Write the checkpoint."""
         self.state.progress.unreadable = dict(self.setting.train.unreadable)
-        save_checkpoint(self.checkpoint_path, self.state, self.config.to_dict())
+        save_checkpoint(self.checkpoint_path, self.state, self.config.to_dict(), self.fingerprint)
         self._saved_at = time.monotonic()
 
     def _train_epoch(self, stop: StopRequest) -> None:
         progress, setting, config = self.state.progress, self.setting, self.config
-        self._set_training_mode()
         batches = setting.train.training_batches(
             setting.preprocess, self.augment, config.batch_size, config.seed, progress.epoch, progress.batch
         )
         started = time.monotonic()
         for batch in batches:
+            self._set_training_mode(alone=len(batch.targets) == 1 < config.batch_size)
             loss = self._step(batch)
             progress.batch = batch.position + 1
             now = time.monotonic()
@@ -123,25 +128,20 @@ class TrainingLoop:
             if now - self._saved_at > CHECKPOINT_SECONDS:
                 self.save()
 
-    def _set_training_mode(self) -> None:
+    def _set_training_mode(self, alone: bool) -> None:
+        # A single image left over at the end of an epoch is no sample to take batch statistics from.
+        keep_statistics = alone or self.config.batch_norm == "frozen"
         self.network.train()
         for stage in self.network.children():
             frozen = not any(parameter.requires_grad for parameter in stage.parameters())
             for layer in stage.modules():
-                if isinstance(layer, nn.BatchNorm2d) and (frozen or self.config.batch_norm == "frozen"):
+                if isinstance(layer, nn.BatchNorm2d) and (frozen or keep_statistics):
                     layer.eval()
 
     def _step(self, batch: Batch) -> float:
         progress, config = self.state.progress, self.config
-        factor = rate_factor(
-            config.schedule,
-            progress.step,
-            config.epochs * self.batches_per_epoch,
-            self.batches_per_epoch,
-            config.warmup,
-        )
         for group in self.state.optimizer.param_groups:
-            group["lr"] = config.learning_rate * factor
+            group["lr"] = self._learning_rate(progress.step)
         images = self.setting.preprocess.normalize(batch.images.to(self.setting.device, non_blocking=True))
         targets = batch.targets.to(self.setting.device, non_blocking=True)
         with autocast(self.setting.device, self.setting.precision):
@@ -163,13 +163,18 @@ class TrainingLoop:
         progress.seen += len(targets)
         return value
 
+    def _learning_rate(self, step: int) -> float:
+        config, batches = self.config, self.batches_per_epoch
+        steps = config.epochs * batches
+        return config.learning_rate * rate_factor(config.schedule, step, steps, batches, config.warmup)
+
     def _finish_epoch(self) -> Row:
         progress = self.state.progress
         row: Row = {
             "epoch": progress.epoch + 1,
             "train_loss": progress.loss_sum / max(progress.seen, 1),
             "train_top1": progress.correct / max(progress.seen, 1),
-            "learning_rate": self.state.optimizer.param_groups[0]["lr"],
+            "learning_rate": self._learning_rate(progress.step - 1),
             "images_per_s": progress.seen / max(progress.seconds, 1e-9),
             "seconds": progress.seconds,
         }

@@ -8,6 +8,10 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from inception.nets.network import Network
+from inception.runtime.device import autocast
+from inception.train.loop import EVALUATION_BATCH, Setting
+
 PENALTIES = (300.0, 100.0, 30.0, 10.0, 3.0)
 """Candidate L2 penalties, strongest first, for features scaled to unit variance (sklearn's 1/C)."""
 FOLDS = 4
@@ -90,3 +94,28 @@ def _solve(views: Tensor, targets: Tensor, penalty: float, start: Tensor) -> Ten
 
     optimizer.step(closure)  # type: ignore[no-untyped-call]
     return weights.detach()
+
+
+@torch.inference_mode()
+def cached_features(network: Network, setting: Setting, mirrored: bool) -> tuple[Tensor, Tensor]:
+    """Features before the classifier for every readable training image, as evaluation sees it.
+
+    Returns views float32 V x N x D (V = 2 with the mirror images, else 1) and targets int64 N.
+    """
+    network.eval()
+    features: list[list[Tensor]] = [[], []]
+    targets: list[Tensor] = []
+    setting.observer.epoch_started(0, 0, len(setting.train))
+    for batch in setting.train.evaluation_batches(setting.preprocess, EVALUATION_BATCH):
+        images = setting.preprocess.normalize(batch.images.to(setting.device))
+        images = images.contiguous(memory_format=torch.channels_last)
+        for collected, view in zip(
+            features, (images, images.flip(3)) if mirrored else (images,), strict=False
+        ):
+            with autocast(setting.device, setting.precision):
+                maps = network.forward_features(view)
+                collected.append(network.forward_head(maps, pre_logits=True).float().cpu())
+        targets.append(batch.targets)
+        setting.observer.batch_done(len(batch.targets), float("nan"))
+    views = torch.stack([torch.cat(collected) for collected in features if collected])
+    return views, torch.cat(targets)

@@ -14,13 +14,9 @@ from inception.errors import UsageError, WeightsError, first_line
 from inception.files import sha256_file
 from inception.nets.network import Network
 from inception.nets.registry import ARCHITECTURES, build_network, canonical_name
-from inception.weights.budget import at_most
 from inception.weights.bundle import Bundle
 from inception.weights.keymaps import choose_key_map
 from inception.weights.preprocessing import PREPROCESSING
-
-CLASSIFIERS = ("fc.weight", "softmax2_w", "last_linear.weight", "classif.weight", "classifier.6.weight")
-"""Names of the last layer's weights in the files that are read."""
 
 LABEL_SUFFIXES = (".synsets.txt", ".labels.txt")
 
@@ -84,7 +80,7 @@ def _tensors_of(content: Any, path: Path) -> dict[str, Tensor]:
 def match_tensors(network: Network, tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], ImportReport]:
     """The file's tensors under our names and in our layout, and what did not fit."""
     wanted = network.state_dict()
-    key_map = choose_key_map(set(tensors), set(wanted), network.architecture)
+    key_map = choose_key_map(set(tensors), set(wanted))
     matched: dict[str, Tensor] = {}
     missing: list[str] = []
     mis_shaped: list[tuple[str, tuple[int, ...], tuple[int, ...]]] = []
@@ -135,10 +131,12 @@ def import_weights(path: Path, name: str, labels: Path | None = None) -> tuple[B
 
 def _best_fit(name: str, tensors: Mapping[str, Tensor]) -> tuple[Network, dict[str, Tensor], ImportReport]:
     """Build `name` to the file's number of classes, with auxiliary heads only if the file completes them."""
-    classifiers = [tensors[key].shape[0] for key in CLASSIFIERS if key in tensors and tensors[key].dim()]
+    classifiers = [
+        tensors[key].shape[0] for key in ("fc.weight", "softmax2_w") if key in tensors and tensors[key].dim()
+    ]
     classes = {"num_classes": classifiers[0]} if classifiers else {}
-    # A file may claim any shape: what it takes on disk bounds what is built for it.
-    with at_most(sum(value.untyped_storage().nbytes() for value in tensors.values())):
+    # Only names and shapes are needed, so no memory is: a file may claim any number of classes.
+    with torch.device("meta"):
         network = build_network(name, aux_logits=bool(ARCHITECTURES[name].aux_heads), **classes)
         matched, report = match_tensors(network, tensors)
         if any(key.startswith("aux") for key in report.missing):

@@ -5,8 +5,6 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from inception.weights.keymaps_peers import PEERS, peer_name
-
 MODULES = ("3a", "3b", "4a", "4b", "4c", "4d", "4e", "5a", "5b")
 AUX_OF_HEAD = {"head0": "aux1", "head1": "aux2"}
 
@@ -70,16 +68,8 @@ INCEPTION5H = KeyMap(
 )
 
 
-def choose_key_map(file_names: set[str], our_names: set[str], network: str = "") -> KeyMap:
-    """The map that fits a file for `network`: inception5h's, torchvision's or timm's, or our own names.
-
-    Files are recognised by their tensor names.
-    """
+def choose_key_map(file_names: set[str], our_names: set[str]) -> KeyMap:
+    """The map that fits a file, recognised by its tensor names: inception5h's, or our own names."""
     if "mixed3a_1x1_w" in file_names:
         return INCEPTION5H
-    own = KeyMap(names={name: name for name in our_names}, convert=same_layout)
-    if network not in PEERS:
-        return own
-    theirs = {name: peer_name(name, PEERS[network]) for name in our_names}
-    known = [len(file_names.intersection(names.values())) for names in (own.names, theirs)]
-    return own if known[0] >= known[1] else KeyMap(names=theirs, convert=same_layout)
+    return KeyMap(names={name: name for name in our_names}, convert=same_layout)

@@ -1,0 +1,214 @@
+"""Everything a run needs before its first step: folder, data, network, preprocessing, device."""
+
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from inception.data.loader import Loader
+from inception.data.preprocess import Preprocess
+from inception.data.sources import Dataset, open_dataset
+from inception.errors import DataError, UsageError
+from inception.nets.endpoints import resolve_endpoint
+from inception.nets.network import Network
+from inception.nets.registry import build_network, canonical_name
+from inception.runtime.device import choose_device, choose_precision, place
+from inception.train.checkpoint import CHECKPOINT_FILE, read_config_of
+from inception.train.config import DEFAULT_NETWORK, SMALL_IMAGE, TrainConfig, resolve
+from inception.train.log import METRICS_FILE, Observer
+from inception.train.loop import Setting
+from inception.weights.bundle import Bundle, load_bundle
+
+SIDE_SAMPLES = 32
+# A resumed run is the same run: only these may be said anew.
+RESUMABLE = ("data", "data_root", "output", "resume", "device", "workers", "strict")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A run that is ready to start.
+
+    Attributes:
+        config: with every automatic choice made.
+        dataset: what is trained on.
+        setting: where it computes, reads and writes.
+        network: on its device, in training mode.
+        fresh_head: whether the classifier is new while the rest comes from a bundle.
+    """
+
+    config: TrainConfig
+    dataset: Dataset
+    setting: Setting
+    network: Network
+    fresh_head: bool
+
+
+def prepare(config: TrainConfig, observer: Observer) -> Prepared:
+    """Check the request, open the data, build the network; the run folder is made last."""
+    resumed = _resumed(config)
+    config = resumed or config
+    start = load_bundle(config.weights) if config.weights else None
+    _check_start(config, start)
+    folder = Path(config.output or _default_folder(config, start))
+    if not config.resume:
+        _refuse_used(folder)
+    dataset = open_dataset(
+        config.data,
+        data_root=Path(config.data_root) if config.data_root else None,
+        val_fraction=config.val_fraction,
+        seed=config.seed,
+        progress=observer.downloading,
+    )
+    loader = Loader(dataset, dataset.split("train"), config.workers, config.strict)
+    if len(loader) == 0:
+        raise DataError(f"{config.data} has no training images")
+    if resumed is None:
+        start_side = start.preprocess.height if start else 0
+        config = resolve(config, len(loader), _typical_side(loader), start_side, dataset.flip_safe)
+    torch.manual_seed(config.seed)
+    preprocess = _choose_preprocess(config, start)
+    network = _build(config, start, dataset, preprocess)
+    if config.unfreeze:
+        resolve_endpoint(config.unfreeze, network.endpoints, network.aliases)
+    setting = _make_setting(config, folder, dataset, loader, preprocess, observer)
+    plan = "linear probe" if config.freeze else f"{config.epochs} epoch{'s' * (config.epochs != 1)}"
+    observer.message(
+        f"{network.architecture}: {len(loader)} training images, "
+        f"{len(setting.val) if setting.val else 0} for validation, {len(dataset.labels)} classes, "
+        f"{preprocess.height}x{preprocess.width}, {plan}, {setting.device.type} {setting.precision}"
+    )
+    # A convolutional classifier (Network in Network's) is not one that a probe could solve.
+    linear = isinstance(network.fc, nn.Linear)
+    fresh_head = start is not None and start.labels != dataset.labels and linear
+    return Prepared(config, dataset, setting, place(network, setting.device), fresh_head)
+
+
+def _resumed(config: TrainConfig) -> TrainConfig | None:
+    """The configuration of the run to continue, or None when this is a new one."""
+    if not config.data and not config.resume:
+        raise UsageError("say what to train on: a folder, an archive, a CSV or a named set")
+    if not config.resume:
+        return None
+    if not config.output:
+        raise UsageError("say which run to resume: --output FOLDER")
+    checkpoint = Path(config.output) / CHECKPOINT_FILE
+    if not checkpoint.exists():
+        if not config.data:
+            raise UsageError(f"there is no run to resume in {config.output}: say what to train on")
+        return None
+    saved = TrainConfig.from_dict(read_config_of(checkpoint))
+    given = {
+        item.name: getattr(config, item.name)
+        for item in fields(TrainConfig)
+        if getattr(config, item.name) != item.default
+    }
+    for name, value in given.items():
+        if name not in RESUMABLE and value != getattr(saved, name):
+            raise UsageError(
+                f"{config.output} was started with {name} {getattr(saved, name)}, not {value}: "
+                "a resumed run keeps its options; start a new one with another --output"
+            )
+    return replace(saved, **{name: value for name, value in given.items() if name in RESUMABLE})
+
+
+def _check_start(config: TrainConfig, start: Bundle | None) -> None:
+    if start is None:
+        for name in ("freeze", "unfreeze"):
+            if getattr(config, name):
+                raise UsageError(f"--{name} needs a trained network: give --weights BUNDLE")
+        return
+    if config.model and canonical_name(config.model) != start.network:
+        raise UsageError(
+            f"--model {config.model}, but {config.weights} holds a {start.network}: drop --model"
+        )
+    if config.width != 1.0:
+        raise UsageError(f"--width cannot change the network in {config.weights}: drop it")
+
+
+def _default_folder(config: TrainConfig, start: Bundle | None) -> str:
+    network = start.network if start else canonical_name(config.model or DEFAULT_NETWORK)
+    return f"runs/{Path(config.data).stem}-{network}"
+
+
+def _refuse_used(folder: Path) -> None:
+    if (folder / METRICS_FILE).exists() or (folder / CHECKPOINT_FILE).exists():
+        raise UsageError(
+            f"{folder} holds a run already: continue it with --resume, or choose another --output"
+        )
+
+
+def _make_setting(
+    config: TrainConfig,
+    folder: Path,
+    dataset: Dataset,
+    loader: Loader,
+    preprocess: Preprocess,
+    observer: Observer,
+) -> Setting:
+    device = choose_device(config.device)
+    precision = choose_precision(config.precision, device)
+    val_samples = dataset.split("val")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"cannot make the run folder {folder}: {error.strerror or error}") from error
+    return Setting(
+        folder=folder,
+        device=device,
+        precision=precision,
+        preprocess=preprocess,
+        train=loader,
+        val=Loader(dataset, val_samples, config.workers, config.strict) if val_samples else None,
+        observer=observer,
+    )
+
+
+def _typical_side(loader: Loader) -> int:
+    """Median of the shorter sides of a few training images, in pixels."""
+    positions = np.linspace(0, len(loader) - 1, min(SIDE_SAMPLES, len(loader))).astype(int)
+    sides = []
+    for position in positions:
+        try:
+            sides.append(min(loader.image(int(position)).size))
+        except DataError:
+            continue
+    if not sides:
+        raise DataError(f"none of {len(positions)} sampled images of {loader.dataset.name} can be read")
+    return int(np.median(sides))
+
+
+def _choose_preprocess(config: TrainConfig, start: Bundle | None) -> Preprocess:
+    base = start.preprocess if start else Preprocess()
+    if base.height == config.image_size:
+        return base
+    return replace(base, height=config.image_size, width=config.image_size)
+
+
+def _build(config: TrainConfig, start: Bundle | None, dataset: Dataset, preprocess: Preprocess) -> Network:
+    classes = len(dataset.labels)
+    if start is not None:
+        network = start.build()
+        if start.labels != dataset.labels:
+            network.reset_classifier(classes)
+        if config.freeze and not isinstance(network.fc, nn.Linear):
+            raise UsageError(f"{network.architecture} has no linear classifier: --freeze cannot solve it")
+    else:
+        options: dict[str, Any] = {} if config.width == 1.0 else {"width": config.width}
+        network = build_network(
+            config.model or DEFAULT_NETWORK,
+            num_classes=classes,
+            stem="small" if preprocess.height <= SMALL_IMAGE else "large",
+            in_chans=preprocess.in_chans,
+            **options,
+        )
+    if min(preprocess.height, preprocess.width) < network.min_size:
+        raise UsageError(
+            f"--image-size {config.image_size} is too small for {network.architecture}: "
+            f"it needs at least {network.min_size}"
+        )
+    if config.dropout >= 0.0:
+        network.dropout.p = config.dropout
+    return network
