@@ -204,11 +204,12 @@ class ConvolutionalClassifier(nn.Module):
         self.conv = conv_block(in_channels, num_classes, 3, 1, style)
         self.cccp1 = conv_block(num_classes, num_classes, 1, 1, style)
         self.cccp2 = conv_block(num_classes, num_classes, 1, 1, style)
+        self.pool = PooledHead(num_classes, pooled=True)
 
     def forward(self, x: Tensor) -> Tensor:
         """Feature map N x C x H x W in, logits N x num_classes out, values >= 0."""
-        scores: Tensor = self.cccp2(self.cccp1(self.conv(x)))
-        return scores.mean((2, 3))
+        logits: Tensor = self.pool(self.cccp2(self.cccp1(self.conv(x))))
+        return logits
 
 
 @torch.fx.wrap

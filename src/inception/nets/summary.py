@@ -283,8 +283,9 @@ def _type(network: Network, name: str, layers: Layers) -> str:
         return f"{len(module)} × residual ({name})"
     if isinstance(module, nn.Dropout):
         return f"dropout ({module.p:.0%})"
-    kinds = {layer.kind for layer in layers} - {"batch norm", "response norm"}
-    return kinds.pop() if len(kinds) == 1 else type(module).__name__
+    kinds = dict.fromkeys(layer.kind for layer in layers)
+    named = [kind for kind in kinds if kind not in ("batch norm", "response norm", "dropout")]
+    return ", ".join(named) or type(module).__name__
 
 
 def _auxiliary_row(network: Network, name: str, layers: Layers) -> Row:
