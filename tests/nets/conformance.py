@@ -110,7 +110,10 @@ def copied(name: str, reference: Reference) -> tuple[Network, nn.Module]:
     names = {key: peer_name(key, NAMES.get(name, ())) for key in ours.state_dict()}
     if sorted(names.values()) != sorted(state):
         raise AssertionError(f"{name} and {reference.name}: {set(names.values()) ^ set(state)}")
-    ours.load_state_dict({key: state[theirs_key] for key, theirs_key in names.items()}, assign=True)
+    # Weights are shared, to save memory; the statistics of batch norm, which training moves, are not.
+    moving = {key for key, _ in ours.named_buffers()}
+    copies = {key: state[name].clone() if key in moving else state[name] for key, name in names.items()}
+    ours.load_state_dict(copies, assign=True)
     return ours, theirs
 
 
@@ -124,7 +127,7 @@ def peer_difference(name: str, reference: Reference) -> float:
     x = torch.randn(1, 3, *reference.size, generator=torch.Generator().manual_seed(2))
     with torch.no_grad():
         expected = theirs.eval()(x)
-        if not 0.1 < expected.abs().max() < 1e4 or expected.std() < 1e-2:
+        if not 0.1 < expected.abs().max() < 1e6 or expected.std() < 1e-2:
             raise AssertionError(f"{name}: the logits prove nothing: {expected}")
         return relative(ours.eval()(x), expected)
 
