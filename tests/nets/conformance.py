@@ -118,7 +118,7 @@ def copied(name: str, reference: Reference) -> tuple[Network, nn.Module]:
 
 
 def relative(ours: Tensor, theirs: Tensor) -> float:
-    return float((ours - theirs).abs().max() / theirs.abs().max())
+    return ((ours - theirs).abs().max() / theirs.abs().max()).item()
 
 
 def peer_difference(name: str, reference: Reference) -> float:
