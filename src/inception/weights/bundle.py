@@ -23,7 +23,7 @@ from torch import Tensor
 from inception.data.preprocess import Preprocess
 from inception.errors import BundleError, InceptionError, UsageError, first_line
 from inception.files import atomic_directory, atomic_path, previous_directory
-from inception.nets.heads import FullyConnectedHead, PooledHead
+from inception.nets.heads import FullyConnectedHead
 from inception.nets.network import Network
 from inception.nets.registry import build_network
 from inception.weights.card import write_card
@@ -101,7 +101,7 @@ class Bundle:
         for problem, wrong_here in problems.items():
             if wrong_here:
                 raise BundleError(f"the bundle's preprocessing does not fit its network: it {problem}")
-        if isinstance(network.head, PooledHead) and not network.head.pooled:
+        if not network.head.pooled:
             raise BundleError("the bundle's network ends in a map, not in one number for each label")
 
     def with_metrics(self, **metrics: Any) -> "Bundle":
