@@ -95,9 +95,10 @@ def test_both_languages_have_the_same_commands_tables_and_code():
 @pytest.mark.parametrize("line", INCEPTION_LINES)
 def test_documented_command_parses(line):
     name, *arguments = shlex.split(line)[1:]
-    command = cli.get_command(click.Context(cli), name)
+    group = click.Context(cli, help_option_names=["-h", "--help"])  # click remembers the first parse's names
+    command = cli.get_command(group, name)
     assert command is not None, f"there is no command {name}"
-    context = command.make_context(name, list(arguments))
+    context = command.make_context(name, list(arguments), parent=group)
     if name == "train":
         options = {key: value for key, value in context.params.items() if value is not None}
         TrainConfig.from_dict({k: v for k, v in options.items() if k not in ("config_path", "as_json")})
