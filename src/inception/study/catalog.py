@@ -1,13 +1,17 @@
 """The experiments of the study, in the lecture's order."""
 
 from inception.errors import UsageError
-from inception.study import counts, reduction, sparsity
+from inception.study import auxiliary, budget, counts, lineage, pooling, reduction, sparsity
 from inception.study.experiment import Experiment
 
 EXPERIMENTS: tuple[Experiment, ...] = (
     counts.EXPERIMENT,
     reduction.EXPERIMENT,
+    auxiliary.EXPERIMENT,
+    pooling.EXPERIMENT,
     sparsity.EXPERIMENT,
+    budget.EXPERIMENT,
+    lineage.EXPERIMENT,
 )
 
 

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from inception.errors import UsageError
 from inception.evaluate.plots import BLUE, INK, ORANGE, Language, to_svg
-from inception.study.experiment import Cell, Chart, Series
+from inception.study.experiment import Cell, Chart
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -67,11 +67,16 @@ def _bars(chart: Chart, language: Language) -> "Figure":
 def _lines(chart: Chart, language: Language) -> "Figure":
     figure, axes = _figure(3.6)
     for index, series in enumerate(chart.series):
-        style: dict[str, Any] = {"color": COLORS[index % len(COLORS)], "marker": _MARKERS[index % len(_MARKERS)]}
+        style: dict[str, Any] = {
+            "color": COLORS[index % len(COLORS)],
+            "marker": _MARKERS[index % len(_MARKERS)],
+        }
         name = say(series.name, language)
         axes.plot(series.at, series.values, markersize=3.5, linewidth=1.6, label=name, **style)
         if series.low:
-            axes.fill_between(series.at, series.low, series.high, color=style["color"], alpha=0.15, linewidth=0)
+            axes.fill_between(
+                series.at, series.low, series.high, color=style["color"], alpha=0.15, linewidth=0
+            )
     if chart.logarithmic:
         axes.set_yscale("log")
     _style(axes, chart, say(chart.place, language), say(chart.value, language), language)
@@ -110,16 +115,3 @@ def _style(axes: "Axes", chart: Chart, x: str, y: str, language: Language) -> No
 def _width(text: str) -> float:
     """Letters of Latin width in `text`; East Asian ones count double."""
     return sum(1.0 if ord(letter) < 0x2E80 else 1.9 for letter in text)
-
-
-def interval_series(name: Cell, estimates: list[tuple[float, float, float]]) -> Series:
-    """Bars from (mean, low, high), intervals left out where one is infinite."""
-    from inception.study.experiment import Text
-
-    finite = all(abs(end) < float("inf") for item in estimates for end in item)
-    return Series(
-        name if not isinstance(name, str) else Text(name, name),
-        tuple(item[0] for item in estimates),
-        tuple(item[1] for item in estimates) if finite else (),
-        tuple(item[2] for item in estimates) if finite else (),
-    )

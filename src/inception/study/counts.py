@@ -76,7 +76,8 @@ def _explanation(row: Row, released: Row, printed: Printed) -> Text:
     if row.stages[0] == "conv1":
         weights, operations = separable_stem()
         return Text(
-            f"a separable 7x7 has {weights:,} weights and {operations / 1e6:.1f}M operations: that was counted",
+            f"a separable 7x7 has {weights:,} weights and {operations / 1e6:.1f}M operations: "
+            "that was counted",
             f"可分离 7x7 卷积有 {weights:,} 个权重、{operations / 1e6:.1f}M 次运算：表中数的是它",
         )
     own, theirs = fits(row), fits(released)
@@ -150,7 +151,8 @@ def _size_findings(
             Text("GoogLeNet has 5 million parameters", "GoogLeNet 有 500 万个参数"),
             "corrected",
             Text(
-                f"{own:,}; {with_heads:,} with both auxiliary heads, {convolutions:,} in its convolutions alone.",
+                f"{own:,}; {with_heads:,} with both auxiliary heads, {convolutions:,} in its "
+                "convolutions alone.",
                 f"{own:,} 个；含两个辅助分类器 {with_heads:,} 个，仅卷积 {convolutions:,} 个。",
             ),
         ),
@@ -158,7 +160,8 @@ def _size_findings(
             Text("12 times fewer than AlexNet", "比 AlexNet 少 12 倍"),
             "corrected",
             Text(
-                f"AlexNet has {alexnet:,}: {ratio:.1f} times as many. 12 holds only against a nominal 5 million.",
+                f"AlexNet has {alexnet:,}: {ratio:.1f} times as many. 12 holds only against a "
+                "nominal 5 million.",
                 f"AlexNet 有 {alexnet:,} 个，是其 {ratio:.1f} 倍；只有按名义上的 500 万计算才是 12 倍。",
             ),
         ),
@@ -200,7 +203,8 @@ def _depth_findings(
             Text("About 100 building blocks", "约 100 个独立构件"),
             "confirmed" if abs(main + heads - 100) <= 10 else "corrected",
             Text(
-                f"Counted as Caffe does: {main} in the main network and {heads} in the heads, {main + heads} in all.",
+                f"Counted as Caffe does: {main} in the main network and {heads} in the heads, "
+                f"{main + heads} in all.",
                 f"按 Caffe 的层数计：主网络 {main} 个，辅助分类器 {heads} 个，共 {main + heads} 个。",
             ),
         ),
@@ -208,19 +212,23 @@ def _depth_findings(
             Text("1.5 billion multiply-adds", "15 亿次乘加"),
             "corrected",
             Text(
-                f"{paper.total.operations:,}. The printed column adds up to {printed:,.0f}M because its first row "
+                f"{paper.total.operations:,}. The printed column adds up to {printed:,.0f}M "
+                "because its first row "
                 "counts a separable convolution.",
-                f"{paper.total.operations:,} 次。表中一列之和为 {printed:,.0f}M，因为第一行数的是可分离卷积。",
+                f"{paper.total.operations:,} 次。表中一列之和为 {printed:,.0f}M，"
+                "因为第一行数的是可分离卷积。",
             ),
         ),
         Finding(
             Text("Table 1's columns of parameters and operations", "表 1 的参数与运算次数两列"),
             "corrected",
             Text(
-                f"Of {len(rows)} rows {agreeing} agree with the table's own channels; in {unexplained} the operations "
+                f"Of {len(rows)} rows {agreeing} agree with the table's own channels; in "
+                f"{unexplained} the operations "
                 "do but the parameters are printed up to 7% too low, for no reason found. The others fit the "
                 "network that Google released, which differs in 4a, 5a and the first layer.",
-                f"{len(rows)} 行中有 {agreeing} 行与表中通道数一致；{unexplained} 行运算次数一致，但印出的参数偏低至多 7%，"
+                f"{len(rows)} 行中有 {agreeing} 行与表中通道数一致；{unexplained} 行运算次数一致，"
+                "但印出的参数偏低至多 7%，"
                 "原因不明；其余几行与谷歌发布的网络相符，它在 4a、5a 与第一层上有所不同。",
             ),
         ),
@@ -293,7 +301,8 @@ EXPERIMENT = Experiment(
     claim=Text(
         "GoogLeNet has 5 million parameters, 12 times fewer than AlexNet, of which VGG has 3 times as many; "
         "22 layers, 27 with pooling, about 100 blocks.",
-        "GoogLeNet 有 500 万个参数，比 AlexNet 少 12 倍，VGG 又是 AlexNet 的 3 倍；22 层，计入池化 27 层，约 100 个构件。",
+        "GoogLeNet 有 500 万个参数，比 AlexNet 少 12 倍，VGG 又是 AlexNet 的 3 倍；22 层，"
+        "计入池化 27 层，约 100 个构件。",
     ),
     cost=Text("a few seconds", "几秒钟"),
     run=run,

@@ -158,7 +158,7 @@ def report_to_dict(report: Report) -> dict[str, Any]:
 
 
 def report_from_dict(values: Mapping[str, Any]) -> Report:
-    """Inverse of `report_to_dict`, also after a way through JSON. Raises KeyError or TypeError if it is none."""
+    """Inverse of `report_to_dict`, also after JSON; KeyError or TypeError if it is none."""
     return Report(
         findings=tuple(
             Finding(_text(item["claim"]), item["verdict"], _text(item["explanation"]))

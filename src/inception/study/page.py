@@ -20,6 +20,7 @@ VERDICT_NAMES = {
     "not reproducible here": Text("not reproducible here", "此处无法复现"),
 }
 _TITLE = Text("The claims, checked", "论断检验")
+_FOOTER = Text("Intervals are 95%, by Student's t over seeds.", "区间为 95%，按各随机种子的 t 分布计算。")
 _STYLE = """
 .verdict { display: inline-block; border-radius: 1rem; padding: 0.1rem 0.7rem; font-size: 0.85rem;
   font-weight: 600; border: 1px solid currentColor; white-space: nowrap; }
@@ -68,7 +69,7 @@ def write_page(folder: Path, found: Sequence[tuple[Experiment, Result | None]]) 
 <main>
 <section id="summary"><h2>{both("Claim and verdict", "论断与结论")}</h2>{_overview(found)}</section>
 {bodies}
-<footer>{both("Intervals are 95%, by Student's t over seeds.", "区间为 95%，按各随机种子的 t 分布计算。")}</footer>
+<footer>{_both(_FOOTER)}</footer>
 </main>
 <script>{script}</script>
 </body>
@@ -94,7 +95,8 @@ def _badge(verdict: str) -> str:
 
 def _overview(found: Sequence[tuple[Experiment, Result | None]]) -> str:
     rows = [
-        f'<tr><td class="text">{_both(finding.claim)}</td><td class="text">{_badge(finding.verdict)}</td></tr>'
+        f'<tr><td class="text">{_both(finding.claim)}</td>'
+        f'<td class="text">{_badge(finding.verdict)}</td></tr>'
         for _, result in found
         if result is not None
         for finding in result.report.findings
@@ -105,7 +107,9 @@ def _overview(found: Sequence[tuple[Experiment, Result | None]]) -> str:
 def _section(experiment: Experiment, result: Result | None) -> str:
     head = f'<section id="{experiment.id}"><h2>{_both(experiment.title)}</h2>'
     if result is None:
-        hint = paragraph(f"Not run yet: inception study {experiment.id}", f"尚未运行：inception study {experiment.id}")
+        hint = paragraph(
+            f"Not run yet: inception study {experiment.id}", f"尚未运行：inception study {experiment.id}"
+        )
         return f"{head}{hint}</section>"
     warning = ""
     if result.options.quick:
@@ -130,14 +134,13 @@ def _chart(chart: Chart) -> str:
     for language, code in (("en", "en"), ("zh", "zh-CN")):
         svg = chart_svg(chart, language)  # type: ignore[arg-type]
         words = escape(getattr(chart.title, language))
-        parts.append(f'<div lang="{code}">{svg.replace("<svg ", f"""<svg role="img" aria-label="{words}" """, 1)}</div>')
+        named = svg.replace("<svg ", f'<svg role="img" aria-label="{words}" ', 1)
+        parts.append(f'<div lang="{code}">{named}</div>')
     return f'<div class="scroll" role="group" tabindex="0">{"".join(parts)}</div>'
 
 
 def _table(content: Table) -> str:
-    words = [
-        all(not _numeric(row[column]) for row in content.rows) for column in range(len(content.heads))
-    ]
+    words = [all(not _numeric(row[column]) for row in content.rows) for column in range(len(content.heads))]
     rows = []
     for row in content.rows:
         cells = (

@@ -32,7 +32,7 @@ def lecture_example() -> tuple[int, int]:
 
 
 def module_pairs() -> dict[str, tuple[nn.Module, nn.Module, tuple[int, int]]]:
-    """Each of the nine modules, naive and reduced, with the channels and the side of its input in GoogLeNet."""
+    """Each of the nine modules, naive and reduced, with channels and side of its input in GoogLeNet."""
     shapes = endpoint_shapes(build_network("googlenet", aux_logits=False), 224)
     names = list(shapes)
     pairs = {}
@@ -72,7 +72,11 @@ def run(options: Options, say: Say) -> Report:
         findings=_findings(summed, times, whole),
         tables=(_module_table(rows), _whole_table(whole)),
         charts=(_chart(times),),
-        setting={"rounds": str(QUICK_ROUNDS if options.quick else ROUNDS), "batch": "1", "precision": "float32"},
+        setting={
+            "rounds": str(QUICK_ROUNDS if options.quick else ROUNDS),
+            "batch": "1",
+            "precision": "float32",
+        },
     )
 
 
@@ -96,7 +100,7 @@ def _row(
 
 
 def _whole_networks() -> dict[str, tuple[int, int]]:
-    """Convolution weights and output channels of the nine modules, naive ones feeding each other and reduced."""
+    """Convolution weights and last channels of the nine modules feeding each other, naive and reduced."""
     found = {}
     for form in ("naive", "reduced"):
         network = build_network("googlenet", module=form, aux_logits=False)
@@ -123,29 +127,28 @@ def _findings(
             Text(
                 f"{direct:,} is right; the second is {reduced:,} ({direct / reduced:.2f} times fewer): "
                 "128×32 weights of the 1x1 itself were left out.",
-                f"{direct:,} 正确；后者应为 {reduced:,} 个（少 {direct / reduced:.2f} 倍）：漏数了 1×1 自身的 128×32 个权重。",
+                f"{direct:,} 正确；后者应为 {reduced:,} 个（少 {direct / reduced:.2f} 倍）："
+                "漏数了 1×1 自身的 128×32 个权重。",
             ),
         ),
         Finding(
-            Text(
-                "1x1 reductions make the modules several times cheaper", "1×1 降维使模块的开销降低数倍"
-            ),
+            Text("1x1 reductions make the modules several times cheaper", "1×1 降维使模块的开销降低数倍"),
             "confirmed" if speed > 1.5 else "corrected",
             Text(
-                f"Over the nine modules together: {saved:.2f} times fewer operations; measured, {speed:.2f} times "
+                f"Over the nine modules together: {saved:.2f} times fewer operations; measured, "
+                f"{speed:.2f} times "
                 "faster.",
                 f"九个模块合计：运算减少 {saved:.2f} 倍，实测快 {speed:.2f} 倍。",
             ),
         ),
         Finding(
-            Text(
-                "Naive modules after each other blow up the channels", "朴素模块逐层堆叠会使通道数爆炸"
-            ),
+            Text("Naive modules after each other blow up the channels", "朴素模块逐层堆叠会使通道数爆炸"),
             "confirmed",
             Text(
                 f"The pooling branch passes all channels on: {whole['naive'][1]:,} at the end instead of "
                 f"{whole['reduced'][1]:,}, and {factor:.1f} times the weights.",
-                f"池化分支原样传递所有通道：末端 {whole['naive'][1]:,} 个而非 {whole['reduced'][1]:,} 个，权重为 {factor:.1f} 倍。",
+                f"池化分支原样传递所有通道：末端 {whole['naive'][1]:,} 个而非 "
+                f"{whole['reduced'][1]:,} 个，权重为 {factor:.1f} 倍。",
             ),
         ),
     )
@@ -159,7 +162,10 @@ def _module_table(rows: list[tuple[str, ...]]) -> Table:
         )
 
     return Table(
-        Text("The nine modules on their inputs in GoogLeNet, one image", "九个模块（输入同 GoogLeNet，单张图片）"),
+        Text(
+            "The nine modules on their inputs in GoogLeNet, one image",
+            "九个模块（输入同 GoogLeNet，单张图片）",
+        ),
         (
             Text("Module", "模块"),
             *both("Weights", "权重"),

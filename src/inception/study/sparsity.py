@@ -3,7 +3,7 @@
 A 3x3 convolution with as many input and output channels as the module is thinned until it does as many
 multiply-adds as the module. All its forms see the same unfolded input (9 x channels rows):
 
-- `blocks gathered`: per block of output channels the chosen blocks of rows are gathered and multiplied densely;
+- `blocks gathered`: per block of output channels the chosen blocks of rows are gathered, then multiplied;
 - `block-sparse matrix`: PyTorch's BSR matrix;
 - `scattered weights`: PyTorch's CSR matrix, single weights anywhere.
 """
@@ -133,7 +133,7 @@ def _works(channels: int, side: int, share: float) -> dict[str, Work]:
 
 
 def _density_curve(rounds: int, shares: tuple[float, ...]) -> dict[float, float]:
-    """Time of a CSR product as a multiple of the dense one, by share of nonzeros (512 x 4608 by 4608 x 196)."""
+    """Time of a CSR product over that of the dense one, by share of nonzeros (512 x 4608 by 4608 x 196)."""
     rows = torch.randn(4608, 196, generator=torch.Generator().manual_seed(0))
     dense = torch.randn(512, 4608, generator=torch.Generator().manual_seed(1))
     matrices = {share: scattered_weights(512, 4608, share) for share in shares}
@@ -155,11 +155,15 @@ def _findings(times: dict[str, dict[str, float]], curve: dict[float, float]) -> 
     return (
         Finding(
             Text(
-                "Hardware is built for dense products: dense branches beat a sparse layer of equal operations",
+                "Hardware is built for dense products: dense branches beat a sparse layer of "
+                "equal operations",
                 "硬件为稠密计算而设计：同等运算量下，稠密分支快于稀疏层",
             ),
             "confirmed" if ratios[best] > 1 else "corrected",
-            Text(f"Time against the module at equal operations: {text}.", f"同等运算量下相对模块的时间：{chinese}。"),
+            Text(
+                f"Time against the module at equal operations: {text}.",
+                f"同等运算量下相对模块的时间：{chinese}。",
+            ),
         ),
         Finding(
             Text(
@@ -168,11 +172,14 @@ def _findings(times: dict[str, dict[str, float]], curve: dict[float, float]) -> 
             ),
             "corrected" if even is not None else "confirmed",
             Text(
-                f"On this processor scattered weights win from about {1 / even:.0f} times fewer operations on; with "
+                f"On this processor scattered weights win from about {1 / even:.0f} times fewer "
+                "operations on; with "
                 f"{1 / least:.0f} times fewer the product takes {curve[least]:.2f} of the dense time."
                 if even is not None
-                else f"Even with {1 / least:.0f} times fewer operations the product takes {curve[least]:.2f} times as long.",
-                f"在本机处理器上，运算减少约 {1 / even:.0f} 倍时稀疏开始占优；减少 {1 / least:.0f} 倍时耗时为稠密的 {curve[least]:.2f}。"
+                else f"Even with {1 / least:.0f} times fewer operations the product takes "
+                f"{curve[least]:.2f} times as long.",
+                f"在本机处理器上，运算减少约 {1 / even:.0f} 倍时稀疏开始占优；减少 "
+                f"{1 / least:.0f} 倍时耗时为稠密的 {curve[least]:.2f}。"
                 if even is not None
                 else f"即使运算减少 {1 / least:.0f} 倍，耗时仍为稠密的 {curve[least]:.2f} 倍。",
             ),

@@ -26,7 +26,7 @@ def draw_block(network: Network, stage: str, language: Language = "en") -> str:
     top = place(Chain((source, *tree.parts)), 0, 0, sheet).exit
     title = f"{network.architecture} · {name}"
     sheet.arrow([top, (top[0], top[1] - 30)])
-    sheet.text(top[0], top[1] - 40, f"{title}   {_dimensions(shapes[name])}", 15, color=SOFT)
+    sheet.text(top[0], top[1] - 40, f"{title} · {_dimensions(shapes[name])}", 15, color=SOFT)
     return sheet.render(title)
 
 

@@ -79,7 +79,7 @@ def _place_chain(chain: Chain, center: float, bottom: float, sheet: Sheet) -> Pl
 
 def _place_fork(fork: Fork, center: float, bottom: float, sheet: Sheet) -> Placed:
     sizes = [size_of(branch) for branch in fork.branches]
-    width, total = size_of(fork)
+    width = size_of(fork)[0]
     spread = sum(size for size, _ in sizes) + ASIDE * (len(sizes) - 1)
     left, tallest = center - spread / 2, max(height for _, height in sizes)
     join_bottom = bottom - tallest - RISE

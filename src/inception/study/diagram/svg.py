@@ -42,7 +42,14 @@ class Sheet:
             self._top, self._bottom = min(self._top, y), max(self._bottom, y)
 
     def box(
-        self, x: float, y: float, width: float, height: float, lines: Sequence[str], kind: Kind, size: float = 14
+        self,
+        x: float,
+        y: float,
+        width: float,
+        height: float,
+        lines: Sequence[str],
+        kind: Kind,
+        size: float = 14,
     ) -> None:
         """A rounded box with its left upper corner at (x, y); the first line is bold."""
         self.rectangle(x, y, width, height, kind, radius=7)
@@ -52,7 +59,14 @@ class Sheet:
             self.text(x + width / 2, base + step * number, line, size, bold=number == 0 and len(lines) > 1)
 
     def rectangle(
-        self, x: float, y: float, width: float, height: float, kind: Kind, radius: float = 0, outline: bool = True
+        self,
+        x: float,
+        y: float,
+        width: float,
+        height: float,
+        kind: Kind,
+        radius: float = 0,
+        outline: bool = True,
     ) -> None:
         """A filled rectangle."""
         fill, stroke = FILLS[kind]
@@ -100,7 +114,8 @@ class Sheet:
         left, top = self._left - margin, self._top - margin
         width, height = self._right - self._left + 2 * margin, self._bottom - self._top + 2 * margin
         body = "\n".join(self._parts)
-        return f"""<svg xmlns="http://www.w3.org/2000/svg" viewBox="{left:.0f} {top:.0f} {width:.0f} {height:.0f}" \
+        view = f"{left:.0f} {top:.0f} {width:.0f} {height:.0f}"
+        return f"""<svg xmlns="http://www.w3.org/2000/svg" viewBox="{view}" \
 width="{width:.0f}" height="{height:.0f}" font-family="{FONT}" role="img">
 <title>{escape(title)}</title>
 <defs><marker id="head" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto">\

@@ -6,6 +6,7 @@ import torch
 from torch import fx, nn
 from torch.fx.passes.shape_prop import ShapeProp
 
+from inception.nets.heads import PooledHead
 from inception.nets.layers import ConvBlock, LocalResponseNorm, MaxPool
 from inception.study.diagram.svg import Kind
 from inception.study.diagram.words import Language, say
@@ -48,6 +49,7 @@ _FUNCTIONS: dict[str, tuple[str, Kind]] = {
     "pool_to_at_least": ("average pool", "pool"),
     "adaptive_avg_pool2d": ("average pool", "pool"),
 }
+_POOLS = {MaxPool: "max pool"}
 _AUXILIARY_POOLS = {"pool_to_grid", "pool_to_at_least"}
 
 
@@ -149,20 +151,24 @@ def _layer_words(layer: nn.Module, language: Language) -> tuple[str, Kind]:
         name = say("convolution" if isinstance(layer, ConvBlock) or sides != (1, 1) else "linear", language)
         kind: Kind = "reduction" if sides == (1, 1) else "convolution"
         return f"{_window(sides, conv.stride[0])} {name}", kind
-    if isinstance(layer, MaxPool):
-        return f"{_window((layer.kernel, layer.kernel), layer.stride)} {say('max pool', language)}", "pool"
-    if type(layer).__name__ in ("AvgPool", "AvgPool2d"):
-        kernel, stride = int(layer.kernel), int(layer.stride)  # type: ignore[arg-type]
-        return f"{_window((kernel, kernel), stride)} {say('average pool', language)}", "pool"
+    for form, name in _POOLS.items():
+        if isinstance(layer, form):
+            return f"{_window((layer.kernel, layer.kernel), layer.stride)} {say(name, language)}", "pool"
+    return _flat_words(layer, language)
+
+
+def _flat_words(layer: nn.Module, language: Language) -> tuple[str, Kind]:
+    """The same for layers without a window."""
+    words: tuple[str, Kind] = ("", "plain")
     if isinstance(layer, LocalResponseNorm):
-        return say("response norm", language), "plain"
-    if isinstance(layer, nn.Linear):
-        return f"{say('fully connected', language)} {layer.out_features:,}", "dense"
-    if isinstance(layer, nn.Dropout):
-        return (f"dropout {layer.p:.0%}", "plain") if layer.p else ("", "plain")
-    if hasattr(layer, "pooled"):
-        return (say("global average pool", language) if layer.pooled else ""), "pool"
-    return "", "plain"
+        words = (say("response norm", language), "plain")
+    elif isinstance(layer, nn.Linear):
+        words = (f"{say('fully connected', language)} {layer.out_features:,}", "dense")
+    elif isinstance(layer, nn.Dropout) and layer.p:
+        words = (f"dropout {layer.p:.0%}", "plain")
+    elif isinstance(layer, PooledHead) and layer.pooled:
+        words = (say("global average pool", language), "pool")
+    return words
 
 
 def _window(sides: tuple[int, int], stride: int) -> str:
