@@ -10,23 +10,14 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from inception.data.preprocess import Preprocess
 from inception.errors import UsageError, WeightsError, first_line
 from inception.files import sha256_file
 from inception.nets.network import Network
-from inception.nets.registry import build_network, canonical_name
-from inception.weights.budget import at_most
+from inception.nets.registry import ARCHITECTURES, build_network, canonical_name
 from inception.weights.bundle import Bundle
 from inception.weights.keymaps import choose_key_map
+from inception.weights.preprocessing import PREPROCESSING
 
-# What each network's published weights expect. Sources: the DeepDream release (inception5h); torchvision's
-# GoogLeNet weights, whose transform_input turns its ImageNet normalisation into mean = std = 0.5.
-PREPROCESSING: Mapping[str, Preprocess] = {
-    "googlenet_5h": Preprocess(value_range=255.0, mean=(117.0,) * 3, std=(1.0,) * 3),
-    "googlenet_tv": Preprocess(resize="shortest", crop_fraction=0.875, mean=(0.5,) * 3, std=(0.5,) * 3),
-    "googlenet": Preprocess(color="BGR", value_range=255.0, mean=(104.0, 117.0, 123.0), std=(1.0,) * 3),
-    "googlenet_bn": Preprocess(),
-}
 LABEL_SUFFIXES = (".synsets.txt", ".labels.txt")
 
 
@@ -144,9 +135,9 @@ def _best_fit(name: str, tensors: Mapping[str, Tensor]) -> tuple[Network, dict[s
         tensors[key].shape[0] for key in ("fc.weight", "softmax2_w") if key in tensors and tensors[key].dim()
     ]
     classes = {"num_classes": classifiers[0]} if classifiers else {}
-    # A file may claim any shape: what it takes on disk bounds what is built for it.
-    with at_most(sum(value.untyped_storage().nbytes() for value in tensors.values())):
-        network = build_network(name, aux_logits=True, **classes)
+    # Only names and shapes are needed, so no memory is: a file may claim any number of classes.
+    with torch.device("meta"):
+        network = build_network(name, aux_logits=bool(ARCHITECTURES[name].aux_heads), **classes)
         matched, report = match_tensors(network, tensors)
         if any(key.startswith("aux") for key in report.missing):
             network = build_network(name, aux_logits=False, **classes)
