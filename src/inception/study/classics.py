@@ -2,11 +2,11 @@
 
 import torch
 
+from inception.nets.registry import build_network
+
 
 def parameters_of(name: str) -> int:
-    """Parameters of torchvision's network `name`, built without storage."""
-    from torchvision import models
-
+    """Parameters of the network `name`, built without storage."""
     with torch.device("meta"):
-        network = models.get_model(name)
+        network = build_network(name)
     return sum(parameter.numel() for parameter in network.parameters())

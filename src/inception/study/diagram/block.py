@@ -5,7 +5,7 @@ from inception.nets.endpoints import resolve_endpoint
 from inception.nets.network import Network
 from inception.study.diagram.layout import place
 from inception.study.diagram.svg import SOFT, Sheet
-from inception.study.diagram.tree import Chain, Leaf, stage_tree
+from inception.study.diagram.tree import Chain, Leaf, repeated, stage_tree
 from inception.study.diagram.words import Language, say
 
 
@@ -20,11 +20,12 @@ def draw_block(network: Network, stage: str, language: Language = "en") -> str:
     before = twin.endpoints.index(name) - 1
     side = network.image_size
     shape = shapes[twin.endpoints[before]] if before >= 0 else (network.in_chans, side, side)
-    tree = stage_tree(twin.get_submodule(name), shape, language)
+    module, count = repeated(twin.get_submodule(name))
+    tree = stage_tree(module, shape, language)
     source = Leaf((say("previous layer", language), _dimensions(shape)), "input")
     sheet = Sheet()
     top = place(Chain((source, *tree.parts)), 0, 0, sheet).exit
-    title = f"{network.architecture} · {name}"
+    title = f"{network.architecture} · {name}" + (f" · {count}×" if count > 1 else "")
     sheet.arrow([top, (top[0], top[1] - 30)])
     sheet.text(top[0], top[1] - 40, f"{title} · {_dimensions(shapes[name])}", 15, color=SOFT)
     return sheet.render(title)

@@ -2,12 +2,15 @@
 
 from collections.abc import Sequence
 
-from inception.nets.complexity import LayerCost, endpoint_shapes, profile
+from torch import nn
+
+from inception.nets.complexity import endpoint_shapes, weightless_copy
 from inception.nets.network import Network
-from inception.study.diagram.svg import INK, SOFT, Kind, Sheet
+from inception.study.diagram.svg import SOFT, Sheet
+from inception.study.diagram.tree import Leaf, stage_tree
 from inception.study.diagram.words import Language, say
 
-COLUMN, BOX_WIDTH, BOX_HEIGHT, STEP, BAR = 300.0, 236.0, 52.0, 92.0, 11.0
+COLUMN, BOX_WIDTH, BOX_HEIGHT, STEP, BAR = 300.0, 236.0, 52.0, 96.0, 11.0
 
 
 def draw_heads(networks: Sequence[Network], language: Language = "en") -> str:
@@ -16,41 +19,44 @@ def draw_heads(networks: Sequence[Network], language: Language = "en") -> str:
     Under each layer a bar as long as its share of the most parameters that any of the layers has.
     """
     sheet = Sheet()
-    heads = [_layers(network) for network in networks]
-    most = max((layer.parameters for layers in heads for layer in layers), default=1) or 1
+    heads = [_layers(network, language) for network in networks]
+    most = max((layer.parameters for layers in heads for layer in layers), default=0) or 1
     height = STEP * max(map(len, heads))
     for number, (network, layers) in enumerate(zip(networks, heads, strict=True)):
         _draw_column(network, layers, number * COLUMN, most, sheet, language)
-        _draw_total(network, layers, number * COLUMN, height, sheet, language)
+        _draw_total(network, layers, (number * COLUMN, -height - BOX_HEIGHT), sheet, language)
     return sheet.render(" · ".join(network.architecture for network in networks))
 
 
-def _layers(network: Network) -> list[LayerCost]:
-    """What runs behind the last stage, without what does nothing to read."""
-    costs = profile(network, network.image_size)
-    behind = [cost for cost in costs if cost.stage not in network.endpoints and not cost.auxiliary]
-    return [cost for cost in behind if cost.kind in ("convolution", "linear", "avg pool")]
+def _layers(network: Network, language: Language) -> list[Leaf]:
+    """What runs behind the last stage, dropout left out."""
+    twin = weightless_copy(network)
+    shape = list(endpoint_shapes(network, network.image_size).values())[-1]
+    tree = stage_tree(nn.Sequential(twin.head, twin.dropout, twin.fc), shape, language)
+    return [part for part in tree.parts if isinstance(part, Leaf) and part.kind != "plain"]
 
 
 def _draw_column(
-    network: Network, layers: list[LayerCost], left: float, most: int, sheet: Sheet, language: Language
+    network: Network, layers: list[Leaf], left: float, most: int, sheet: Sheet, language: Language
 ) -> None:
     shape = list(endpoint_shapes(network, network.image_size).values())[-1]
     size = "×".join(map(str, (*shape[1:], shape[0])))
-    sheet.box(left, -BOX_HEIGHT, BOX_WIDTH, BOX_HEIGHT, (say("feature map", language), size), "input")
     y = -BOX_HEIGHT
+    sheet.box(left, y, BOX_WIDTH, BOX_HEIGHT, (say("feature map", language), size), "input")
     for layer in layers:
-        lines, kind = _words(layer, language)
         sheet.arrow([(left + BOX_WIDTH / 2, y), (left + BOX_WIDTH / 2, y - STEP + BOX_HEIGHT)])
         y -= STEP
-        sheet.box(left, y, BOX_WIDTH, BOX_HEIGHT, lines, kind)
+        count = f"{_short(layer.parameters)} {say('parameters', language)}"
+        second = count if layer.parameters else say("no parameters", language)
+        words = layer.lines[0] if len(layer.lines) == 1 else f"{layer.lines[0]} → {layer.channels:,}"
+        sheet.box(left, y, BOX_WIDTH, BOX_HEIGHT, (words, second), layer.kind)
         if layer.parameters:
             width = max(BOX_WIDTH * layer.parameters / most, 2)
-            sheet.rectangle(left, y + BOX_HEIGHT + 3, width, BAR, kind, outline=False)
+            sheet.rectangle(left, y + BOX_HEIGHT + 4, width, BAR, layer.kind, outline=False)
 
 
 def _draw_total(
-    network: Network, layers: list[LayerCost], left: float, height: float, sheet: Sheet, language: Language
+    network: Network, layers: list[Leaf], place: tuple[float, float], sheet: Sheet, language: Language
 ) -> None:
     own = sum(layer.parameters for layer in layers)
     whole = sum(
@@ -58,28 +64,16 @@ def _draw_total(
         for name, parameter in network.named_parameters()
         if name.split(".")[0] not in network.aux_taps
     )
-    middle = left + BOX_WIDTH / 2
-    sheet.text(middle, -height - BOX_HEIGHT - 52, network.architecture, 18, bold=True, color=INK)
+    middle, top = place[0] + BOX_WIDTH / 2, place[1]
+    sheet.text(middle, top - 46, network.architecture, 18, bold=True)
     share = f"{100 * own / whole:.0f}%"
     words = (
-        f"{_count(own)} of {_count(whole)} parameters ({share})"
+        f"{_short(own)} of {_short(whole)} parameters ({share})"
         if language == "en"
-        else f"{_count(whole)} 参数中的 {_count(own)}（{share}）"
+        else f"{_short(whole)} 参数中占 {_short(own)}（{share}）"
     )
-    sheet.text(middle, -height - BOX_HEIGHT - 28, words, 13, color=SOFT)
+    sheet.text(middle, top - 22, words, 13, color=SOFT)
 
 
-def _words(layer: LayerCost, language: Language) -> tuple[tuple[str, ...], Kind]:
-    if layer.kind == "avg pool":
-        return (say("global average pool", language), say("no parameters", language)), "pool"
-    if layer.kind == "linear":
-        name, kind = f"{say('fully connected', language)} {layer.output_shape[0]:,}", "dense"
-    else:
-        height, width = layer.kernel or (1, 1)
-        kind = "reduction" if (height, width) == (1, 1) else "convolution"
-        name = f"{height}×{width} {say('convolution', language)} {layer.output_shape[0]:,}"
-    return (name, f"{_count(layer.parameters)} {say('parameters', language)}"), kind  # type: ignore[return-value]
-
-
-def _count(number: int) -> str:
+def _short(number: int) -> str:
     return f"{number / 1e6:.1f}M" if number >= 1e5 else f"{number:,}"

@@ -9,7 +9,7 @@ from inception.nets.complexity import endpoint_shapes, weightless_copy
 from inception.nets.network import Network
 from inception.study.diagram.layout import place, size_of
 from inception.study.diagram.svg import SOFT, Kind, Sheet
-from inception.study.diagram.tree import Chain, Fork, Leaf, Part, stage_tree
+from inception.study.diagram.tree import Chain, Fork, Leaf, Part, repeated, stage_tree
 from inception.study.diagram.words import Language, say
 
 CARD_WIDTH, CARD_HEIGHT, GAP, ROW_GAP, CARDS_IN_ROW = 112.0, 92.0, 24.0, 62.0, 11
@@ -49,7 +49,10 @@ def _read(network: Network, language: Language) -> _Stages:
     shape: tuple[int, ...] = (network.in_chans, network.image_size, network.image_size)
     stages = {}
     for name in twin.endpoints:
-        stages[name] = stage_tree(twin.get_submodule(name), shape, language)
+        module, count = repeated(twin.get_submodule(name))
+        parts = stage_tree(module, shape, language).parts
+        again = (Leaf((f"… {count}×",), "plain"),) if count > 1 else ()
+        stages[name] = Chain((*parts, *again))
         shape = shapes[name]
     top = stage_tree(nn.Sequential(twin.head, twin.dropout, twin.fc), shape, language)
     heads = {
@@ -113,15 +116,24 @@ def cards(read: _Stages, source: Leaf, language: Language) -> list[Card]:
     for name, chain in read.stages.items():
         shape = read.shapes[name]
         size = "×".join(map(str, (*shape[1:], shape[0])))
+        fork = next((part for part in chain.parts if isinstance(part, Fork)), None)
         last = chain.parts[-1] if chain.parts else Leaf((name,), "plain")
-        if isinstance(last, Fork):
-            shares = tuple(_share(branch) for branch in last.branches if branch.parts)
-            found.append(Card(name, (_title(name), size), "join", shares))
-        else:
+        if fork is not None:
+            shares = tuple(_share(branch) for branch in _widest(fork).branches if branch.parts)
+            times = f" {last.lines[0][2:]}" if isinstance(last, Leaf) and last.lines[0][0] == "…" else ""
+            found.append(Card(name, (_title(name) + times, size), "join", shares))
+        elif isinstance(last, Leaf):
             words = last.lines[0].split(" ", 1)
             found.append(Card(name, (*_wrapped(last.lines[0], words), size), last.kind))
     top = _softmax(read.top, language)
     return found + [Card("", part.lines[:1], part.kind) for part in top if isinstance(part, Leaf)]
+
+
+def _widest(fork: Fork) -> Fork:
+    """The fork itself, or the one inside a residual block's only branch."""
+    inside = [part for branch in fork.branches for part in branch.parts if isinstance(part, Fork)]
+    shortcut = any(not branch.parts for branch in fork.branches)
+    return inside[0] if shortcut and inside else fork
 
 
 def _share(branch: Chain) -> tuple[int, Kind]:

@@ -7,18 +7,26 @@ from torch import fx, nn
 from torch.fx.passes.shape_prop import ShapeProp
 
 from inception.nets.heads import PooledHead
-from inception.nets.layers import ConvBlock, LocalResponseNorm, MaxPool
+from inception.nets.layers import AvgPool, ConvBlock, LocalResponseNorm, MaxPool, ResidualBlock
 from inception.study.diagram.svg import Kind
 from inception.study.diagram.words import Language, say
 
 
 @dataclass(frozen=True)
 class Leaf:
-    """One box: what it does (first line), what comes out (second), its colour and its output channels."""
+    """One box.
+
+    Attributes:
+        lines: what it does, and what comes out.
+        kind: its colour.
+        channels: of its output.
+        parameters: of its layer.
+    """
 
     lines: tuple[str, ...]
     kind: Kind
     channels: int = 0
+    parameters: int = 0
 
 
 @dataclass(frozen=True)
@@ -49,7 +57,7 @@ _FUNCTIONS: dict[str, tuple[str, Kind]] = {
     "pool_to_at_least": ("average pool", "pool"),
     "adaptive_avg_pool2d": ("average pool", "pool"),
 }
-_POOLS = {MaxPool: "max pool"}
+_POOLS = {MaxPool: "max pool", AvgPool: "average pool"}
 _AUXILIARY_POOLS = {"pool_to_grid", "pool_to_at_least"}
 
 
@@ -69,6 +77,14 @@ def stage_tree(module: nn.Module, shape: tuple[int, ...], language: Language = "
     traced = fx.GraphModule(module, graph)
     ShapeProp(traced).propagate(torch.empty(1, *shape, device="meta"))
     return _Reader(traced, language).chain()
+
+
+def repeated(module: nn.Module) -> tuple[nn.Module, int]:
+    """A stage of like residual blocks as its first block and their number; any other as itself and 1."""
+    blocks = list(module.children())
+    if len(blocks) > 1 and all(isinstance(block, ResidualBlock) for block in blocks):
+        return blocks[0], len(blocks)
+    return module, 1
 
 
 class _Reader:
@@ -122,12 +138,19 @@ class _Reader:
         if node.op == "call_module":
             layer = self.traced.get_submodule(str(node.target))
             words, kind = _layer_words(layer, self.language)
-            return [Leaf((words, *self._second(layer, channels)), kind, channels)] if words else []
+            parameters = sum(parameter.numel() for parameter in layer.parameters())
+            lines = (words, *self._second(layer, channels))
+            return [Leaf(lines, kind, channels, parameters)] if words else []
         name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
         if name in ("mul", "imul"):
             factor = next((value for value in node.args if isinstance(value, float)), None)
             return [] if factor is None or factor == 1.0 else [Leaf((f"× {factor:g}",), "plain", channels)]
         if name in _SILENT or name not in _FUNCTIONS:
+            return []
+        source = node.args[0]
+        before = source.meta["tensor_meta"].shape if isinstance(source, fx.Node) else None
+        if name == "adaptive_avg_pool2d" and before == shape:
+            # AlexNet's and VGG's: it does something only where images are not of the network's size.
             return []
         text, kind = _FUNCTIONS[name]
         words = say(text, self.language)
