@@ -1,6 +1,7 @@
 """Experiment 6: depth and width at equal operations: Inception modules, naive ones, plain stacks, NiN."""
 
 from collections.abc import Callable
+from functools import partial
 
 from inception.nets.complexity import profile
 from inception.nets.network import Network, Plan
@@ -78,18 +79,12 @@ def run(options: Options, say: Say) -> Report:
     """Several seeds of each network."""
     images = load_images(options)
     target = operations(network("reduced", images.classes, TARGET_WIDTH))
-    widths = {
-        name: TARGET_WIDTH
-        if name == "reduced"
-        else width_for(lambda width, name=name: network(name, images.classes, width), target)  # type: ignore[misc]
-        for name in NAMES
-    }
-    recipe = Recipe(options.epochs, RATE)
-    variants = {
-        name: lambda _, name=name: (network(name, images.classes, widths[name]), recipe)  # type: ignore[misc]
-        for name in NAMES
-    }
-    outcomes = run_variants(variants, images, options, say)
+    widths = {name: width_for(partial(network, name, images.classes), target) for name in NAMES}
+
+    def make(name: str) -> tuple[Network, Recipe]:
+        return network(name, images.classes, widths[name]), Recipe(options.epochs, RATE)
+
+    outcomes = run_variants(NAMES, make, images, options, say)
     return Report(
         findings=_findings(top1_of(outcomes), images.name, len(images.train), target),
         tables=(accuracy_table(NAMES, outcomes, _costs(widths, images.classes)),),

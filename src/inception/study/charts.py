@@ -87,8 +87,15 @@ def _lines(chart: Chart, language: Language) -> "Figure":
 
 def _legend(axes: "Axes", kinds: int) -> None:
     if kinds > 1:
-        place = {"loc": "lower left", "bbox_to_anchor": (-0.01, 1.0), "ncols": min(kinds, 4)}
-        axes.legend(frameon=False, fontsize=8.5, labelcolor=INK, borderaxespad=0.1, **place)
+        axes.legend(
+            frameon=False,
+            fontsize=8.5,
+            labelcolor=INK,
+            borderaxespad=0.1,
+            loc="lower left",
+            bbox_to_anchor=(-0.01, 1.0),
+            ncols=min(kinds, 4),
+        )
 
 
 def _style(axes: "Axes", chart: Chart, x: str, y: str, language: Language) -> None:

@@ -51,20 +51,24 @@ def forward_work(module: nn.Module, shape: Sequence[int]) -> Work:
     return work
 
 
-class _LiveBytes(TorchDispatchMode):
+def _reference(tensor: Tensor) -> Any:
+    """A weak reference to the memory of a tensor, which tells when it is given back."""
+    return StorageWeakRef(tensor.untyped_storage())  # type: ignore[no-untyped-call]
+
+
+class _LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Adds up the storages that are alive after each operation."""
 
     def __init__(self, known: Sequence[Tensor]) -> None:
-        super().__init__()
-        self.known = {StorageWeakRef(tensor.untyped_storage()).cdata for tensor in known}
-        self.live: dict[int, tuple[StorageWeakRef, int]] = {}
-        self.peak = 0
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.known = {_reference(tensor).cdata for tensor in known}
+        self.live: dict[int, tuple[Any, int]] = {}
+        self.peak: int = 0
 
     def note(self, tensor: Tensor) -> None:
-        storage = tensor.untyped_storage()
-        reference = StorageWeakRef(storage)
+        reference = _reference(tensor)
         if reference.cdata not in self.known:
-            self.live[reference.cdata] = (reference, storage.nbytes())
+            self.live[reference.cdata] = (reference, tensor.untyped_storage().nbytes())
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
@@ -93,7 +97,7 @@ def peak_activation_bytes(module: nn.Module, shape: Sequence[int]) -> int:
     with torch.inference_mode(), _LiveBytes(state) as counter:
         counter.note(x)
         twin(x)
-    return counter.peak
+    return int(counter.peak)
 
 
 def weight_bytes(module: nn.Module) -> int:

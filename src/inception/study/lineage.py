@@ -1,6 +1,7 @@
 """Experiment 7: from V1 to Inception-ResNet: what each step changed, its cost, and what it brings."""
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from inception.nets.complexity import profile
@@ -143,16 +144,15 @@ def run(options: Options, say: Say) -> Report:
     def small(name: str, width: float) -> Network:
         return build(name, stem="small", width=width, num_classes=images.classes)
 
-    widths = {name: width_for(lambda width, name=name: small(name, width), target) for name in STEPS}  # type: ignore[misc]
+    widths = {name: width_for(partial(small, name), target) for name in STEPS}
     reached = {name: operations(small(name, width)) for name, width in widths.items()}
-    variants = {
-        name: lambda _, name=name, step=step: (  # type: ignore[misc]
-            small(name, widths[name]),
-            Recipe(options.epochs, PLAIN_RATE if name == "v1" else RATE, label_smoothing=step.smoothing),
-        )
-        for name, step in STEPS.items()
-    }
-    outcomes = run_variants(variants, images, options, say)
+
+    def make(name: str) -> tuple[Network, Recipe]:
+        rate = PLAIN_RATE if name == "v1" else RATE
+        recipe = Recipe(options.epochs, rate, label_smoothing=STEPS[name].smoothing)
+        return small(name, widths[name]), recipe
+
+    outcomes = run_variants(STEPS, make, images, options, say)
     top1 = top1_of(outcomes)
     columns: list[tuple[Text, dict[str, Cell]]] = [
         (

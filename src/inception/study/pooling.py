@@ -39,12 +39,11 @@ def parameters(name: str, full: bool, classes: int) -> tuple[int, int]:
 def run(options: Options, say: Say) -> Report:
     """Several seeds of each head."""
     images = load_images(options)
-    recipe = Recipe(options.epochs, RATE)
-    variants = {
-        name: lambda _, name=name: (network(name, images.classes), recipe)  # type: ignore[misc]
-        for name in NAMES
-    }
-    outcomes = run_variants(variants, images, options, say)
+
+    def make(name: str) -> tuple[Network, Recipe]:
+        return network(name, images.classes), Recipe(options.epochs, RATE)
+
+    outcomes = run_variants(NAMES, make, images, options, say)
     counts = {name: parameters(name, False, images.classes) for name in NAMES}
     more = [
         (Text("Parameters", "参数"), {name: f"{whole:,}" for name, (whole, _) in counts.items()}),

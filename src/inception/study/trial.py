@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -140,7 +140,7 @@ def train(
     for epoch in range(recipe.epochs):
         loss_sum = 0.0
         network.train()
-        order = torch.randperm(len(images.train), generator=generator).split(recipe.batch)
+        order = torch.split(torch.randperm(len(images.train), generator=generator), recipe.batch)
         for number, chosen in enumerate(order):
             step = epoch * per_epoch + number
             factor = rate_factor("cosine", step, recipe.epochs * per_epoch, per_epoch, WARM_UP)
@@ -170,9 +170,9 @@ def accuracy(network: Network, images: Images, device: torch.device) -> float:
     preprocess = Preprocess(height=SIDE, width=SIDE)
     network.eval()
     right = 0
-    for batch, targets in zip(
-        images.test.split(_EVALUATION_BATCH), images.test_targets.split(_EVALUATION_BATCH), strict=True
-    ):
+    for start in range(0, len(images.test), _EVALUATION_BATCH):
+        chosen = slice(start, start + _EVALUATION_BATCH)
+        batch, targets = images.test[chosen], images.test_targets[chosen]
         normal = preprocess.normalize(batch.to(device)).contiguous(memory_format=torch.channels_last)
         right += int((network(normal).argmax(1).cpu() == targets).sum())
     return right / len(images.test)
@@ -194,21 +194,29 @@ def augmented(batch: Tensor, flip: bool, generator: torch.Generator) -> Tensor:
     return torch.where(mirrored[:, None, None, None], moved.flip(3), moved)
 
 
-Variant = Callable[[int], tuple[Network, Recipe]]
-"""Makes a fresh network from a seed, and says how to train it."""
-
-
 def run_variants(
-    variants: dict[str, Variant], images: Images, options: Options, say: Callable[[str], None]
+    names: Iterable[str],
+    make: Callable[[str], tuple[Network, Recipe]],
+    images: Images,
+    options: Options,
+    say: Callable[[str], None],
 ) -> dict[str, list[Outcome]]:
-    """Every variant with every seed, the variants taking turns; `say` hears each result."""
-    outcomes: dict[str, list[Outcome]] = {name: [] for name in variants}
+    """Every variant with every seed, the variants taking turns.
+
+    Args:
+        names: of the variants.
+        make: gives a fresh network for a name, its weights from torch's generator, and how to train it.
+        images: to train and to measure on.
+        options: the seeds and the device.
+        say: hears each result.
+    """
+    outcomes: dict[str, list[Outcome]] = {name: [] for name in names}
     for seed in range(options.seeds):
-        for name, variant in variants.items():
+        for name, runs in outcomes.items():
             torch.manual_seed(seed)
-            network, recipe = variant(seed)
+            network, recipe = make(name)
             outcome = train(network, images, recipe, seed, options.device)
-            outcomes[name].append(outcome)
+            runs.append(outcome)
             say(f"seed {seed}, {name}: {100 * outcome.top1:.1f}% in {outcome.seconds:.0f} s")
     return outcomes
 

@@ -57,7 +57,6 @@ _FUNCTIONS: dict[str, tuple[str, Kind]] = {
     "pool_to_at_least": ("average pool", "pool"),
     "adaptive_avg_pool2d": ("average pool", "pool"),
 }
-_POOLS = {MaxPool: "max pool", AvgPool: "average pool"}
 _AUXILIARY_POOLS = {"pool_to_grid", "pool_to_at_least"}
 
 
@@ -174,9 +173,9 @@ def _layer_words(layer: nn.Module, language: Language) -> tuple[str, Kind]:
         name = say("convolution" if isinstance(layer, ConvBlock) or sides != (1, 1) else "linear", language)
         kind: Kind = "reduction" if sides == (1, 1) else "convolution"
         return f"{_window(sides, conv.stride[0])} {name}", kind
-    for form, name in _POOLS.items():
-        if isinstance(layer, form):
-            return f"{_window((layer.kernel, layer.kernel), layer.stride)} {say(name, language)}", "pool"
+    if isinstance(layer, MaxPool | AvgPool):
+        name = say("max pool" if isinstance(layer, MaxPool) else "average pool", language)
+        return f"{_window((layer.kernel, layer.kernel), layer.stride)} {name}", "pool"
     return _flat_words(layer, language)
 
 
