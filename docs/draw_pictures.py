@@ -3,6 +3,8 @@
 import sys
 from pathlib import Path
 
+import torch
+
 from inception.nets.registry import build_network
 from inception.study.diagram.block import draw_block
 from inception.study.diagram.heads import draw_heads
@@ -14,16 +16,18 @@ SUFFIXES: dict[Language, str] = {"en": "", "zh": ".zh-CN"}
 
 def pictures(language: Language) -> dict[str, str]:
     """SVG texts by file name without ending."""
-    googlenet = build_network("googlenet")
-    heads = [build_network(name) for name in ("alexnet", "vgg16", "nin", "googlenet")]
+    with torch.device("meta"):  # pictures need no weights
+        googlenet, naive = build_network("googlenet"), build_network("googlenet", module="naive")
+        heads = [build_network(name) for name in ("alexnet", "vgg16", "nin", "googlenet")]
+        third, residual = build_network("inception_v3"), build_network("inception_resnet_v2")
     return {
         "googlenet": draw_network(googlenet, language),
         "googlenet-full": draw_network(googlenet, language, full=True),
-        "naive": draw_block(build_network("googlenet", module="naive"), "inception3a", language),
+        "naive": draw_block(naive, "inception3a", language),
         "reduced": draw_block(googlenet, "inception3a", language),
         "heads": draw_heads(heads, language),
-        "factorised": draw_block(build_network("inception_v3"), "Mixed_6b", language),
-        "residual": draw_block(build_network("inception_resnet_v2"), "Block35", language),
+        "factorised": draw_block(third, "Mixed_6b", language),
+        "residual": draw_block(residual, "Block35", language),
     }
 
 

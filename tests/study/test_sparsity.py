@@ -1,5 +1,6 @@
 """Experiment 5: the sparse forms compute what the dense convolution does."""
 
+import pytest
 import torch
 import torch.nn.functional as F
 
@@ -7,6 +8,7 @@ from inception.study import sparsity
 from inception.study.experiment import Options
 
 
+@pytest.mark.filterwarnings("ignore:Sparse")
 def test_every_form_is_the_dense_convolution():
     channels, side = 32, 6
     weights = sparsity.block_weights(channels, 0.25)

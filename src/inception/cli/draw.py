@@ -39,6 +39,8 @@ def draw(
     **options: Any,
 ) -> None:
     """Draw the live network NAME to an SVG file; with --heads several."""
+    import torch
+
     from inception.study.diagram.block import draw_block
     from inception.study.diagram.heads import draw_heads
     from inception.study.diagram.network import draw_network
@@ -48,7 +50,8 @@ def draw(
     if heads and block:
         raise UsageError("--heads and --block are two pictures: ask for one of them")
     arguments = {name: value for name, value in options.items() if value is not None}
-    networks = [build_network(name, **arguments) for name in names]
+    with torch.device("meta"):  # a picture needs no weights
+        networks = [build_network(name, **arguments) for name in names]
     words = cast(Language, language)
     if heads:
         svg = draw_heads(networks, words)

@@ -2,21 +2,19 @@
 
 from collections.abc import Sequence
 
-from torch import nn
-
 from inception.nets.complexity import endpoint_shapes, weightless_copy
 from inception.nets.network import Network
 from inception.study.diagram.svg import SOFT, Sheet
-from inception.study.diagram.tree import Leaf, stage_tree
+from inception.study.diagram.tree import Leaf, top_tree
 from inception.study.diagram.words import Language, say
 
-COLUMN, BOX_WIDTH, BOX_HEIGHT, STEP, BAR = 300.0, 236.0, 52.0, 96.0, 11.0
+COLUMN, BOX_WIDTH, BOX_HEIGHT, STEP, BAR, INSET = 290.0, 236.0, 66.0, 98.0, 8.0, 12.0
 
 
 def draw_heads(networks: Sequence[Network], language: Language = "en") -> str:
     """The heads of several networks side by side, data flowing upwards, as an SVG file's text.
 
-    Under each layer a bar as long as its share of the most parameters that any of the layers has.
+    In each layer a bar as long as its share of the most parameters that any of the layers has.
     """
     sheet = Sheet()
     heads = [_layers(network, language) for network in networks]
@@ -32,7 +30,7 @@ def _layers(network: Network, language: Language) -> list[Leaf]:
     """What runs behind the last stage, dropout left out."""
     twin = weightless_copy(network)
     shape = list(endpoint_shapes(network, network.image_size).values())[-1]
-    tree = stage_tree(nn.Sequential(twin.head, twin.dropout, twin.fc), shape, language)
+    tree = top_tree(twin, shape, language)
     return [part for part in tree.parts if isinstance(part, Leaf) and part.kind != "plain"]
 
 
@@ -49,10 +47,12 @@ def _draw_column(
         count = f"{_short(layer.parameters)} {say('parameters', language)}"
         second = count if layer.parameters else say("no parameters", language)
         words = layer.lines[0] if len(layer.lines) == 1 else f"{layer.lines[0]} → {layer.channels:,}"
-        sheet.box(left, y, BOX_WIDTH, BOX_HEIGHT, (words, second), layer.kind)
+        sheet.rectangle(left, y, BOX_WIDTH, BOX_HEIGHT, layer.kind, radius=7)
+        sheet.text(left + BOX_WIDTH / 2, y + 22, words, bold=True)
+        sheet.text(left + BOX_WIDTH / 2, y + 41, second)
         if layer.parameters:
-            width = max(BOX_WIDTH * layer.parameters / most, 2)
-            sheet.rectangle(left, y + BOX_HEIGHT + 4, width, BAR, layer.kind, outline=False)
+            width = max((BOX_WIDTH - 2 * INSET) * layer.parameters / most, 2)
+            sheet.rectangle(left + INSET, y + BOX_HEIGHT - BAR - 7, width, BAR, layer.kind, outline=False)
 
 
 def _draw_total(

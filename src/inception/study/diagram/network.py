@@ -3,17 +3,21 @@
 import re
 from dataclasses import dataclass
 
-from torch import nn
-
 from inception.nets.complexity import endpoint_shapes, weightless_copy
 from inception.nets.network import Network
 from inception.study.diagram.layout import place, size_of
-from inception.study.diagram.svg import SOFT, Kind, Sheet
-from inception.study.diagram.tree import Chain, Fork, Leaf, Part, repeated, stage_tree
+from inception.study.diagram.svg import SOFT, Kind, Sheet, text_width
+from inception.study.diagram.tree import Chain, Fork, Leaf, Part, repeated, stage_tree, top_tree
 from inception.study.diagram.words import Language, say
 
 CARD_WIDTH, CARD_HEIGHT, GAP, ROW_GAP, CARDS_IN_ROW = 112.0, 92.0, 24.0, 62.0, 11
-HEAD_WIDTH, HEAD_LINE = 196.0, 19.0
+LEGEND: tuple[tuple[Kind, str], ...] = (
+    ("reduction", "1×1 convolution"),
+    ("convolution", "larger convolution"),
+    ("pool", "pool"),
+)
+CARD_SIZE, CARD_MARGIN = 14.0, 6.0
+HEAD_WIDTH, HEAD_LINE = 224.0, 19.0
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,7 @@ def _read(network: Network, language: Language) -> _Stages:
         again = (Leaf((f"… {count}×",), "plain"),) if count > 1 else ()
         stages[name] = Chain((*parts, *again))
         shape = shapes[name]
-    top = stage_tree(nn.Sequential(twin.head, twin.dropout, twin.fc), shape, language)
+    top = top_tree(twin, shape, language)
     heads = {
         tap: (head, stage_tree(twin.get_submodule(head), shapes[tap], language))
         for head, tap in twin.aux_taps.items()
@@ -123,10 +127,9 @@ def cards(read: _Stages, source: Leaf, language: Language) -> list[Card]:
             times = f" {last.lines[0][2:]}" if isinstance(last, Leaf) and last.lines[0][0] == "…" else ""
             found.append(Card(name, (_title(name) + times, size), "join", shares))
         elif isinstance(last, Leaf):
-            words = last.lines[0].split(" ", 1)
-            found.append(Card(name, (*_wrapped(last.lines[0], words), size), last.kind))
-    top = _softmax(read.top, language)
-    return found + [Card("", part.lines[:1], part.kind) for part in top if isinstance(part, Leaf)]
+            found.append(Card(name, (*wrapped(last.lines[0]), size), last.kind))
+    top = [part for part in _softmax(read.top, language) if isinstance(part, Leaf)]
+    return found + [Card("", wrapped(part.lines[0]), part.kind) for part in top]
 
 
 def _widest(fork: Fork) -> Fork:
@@ -147,8 +150,20 @@ def _title(name: str) -> str:
     return re.sub(r"^inception(?=\d)", "Inception ", name)
 
 
-def _wrapped(text: str, words: list[str]) -> tuple[str, ...]:
-    return tuple(words) if len(text) > 12 and len(words) == 2 else (text,)
+def wrapped(text: str) -> tuple[str, ...]:
+    """A text in lines that fit a card."""
+    lines: list[str] = []
+    for word in text.split(" "):
+        # A window such as 3×3/2 has a line for itself.
+        if (
+            lines
+            and "×" not in lines[-1]
+            and text_width(f"{lines[-1]} {word}", CARD_SIZE) <= CARD_WIDTH - 2 * CARD_MARGIN
+        ):
+            lines[-1] += f" {word}"
+        else:
+            lines.append(word)
+    return tuple(lines)
 
 
 def _draw_slide(read: _Stages, source: Leaf, sheet: Sheet, language: Language) -> None:
@@ -178,16 +193,31 @@ def _draw_slide(read: _Stages, source: Leaf, sheet: Sheet, language: Language) -
                 ]
             )
         top = lowest + ROW_GAP
+    if any(card.shares for card in found):
+        _draw_legend(top - ROW_GAP / 2, sheet, language)
+
+
+def _draw_legend(top: float, sheet: Sheet, language: Language) -> None:
+    """What the bars in the modules mean, in one line."""
+    x = 0.0
+    for kind, words in LEGEND:
+        text = say(words, language)
+        sheet.rectangle(x, top, 13, 13, kind, outline=False)
+        sheet.text(x + 19, top + 11, text, 13, color=SOFT, anchor="start")
+        x += 19 + text_width(text, 13) + 24
+    sheet.text(x, top + 11, say("(by share of channels)", language), 13, color=SOFT, anchor="start")
 
 
 def _draw_card(card: Card, left: float, top: float, sheet: Sheet) -> None:
-    size = 14.0 if max(map(len, card.lines)) <= 14 else 12.0
+    # The first line is bold, and bold letters are wider.
+    widest = max(text_width(line, 1.08) for line in card.lines)
+    size = min(CARD_SIZE, (CARD_WIDTH - CARD_MARGIN) / widest)
     if not card.shares:
         sheet.box(left, top, CARD_WIDTH, CARD_HEIGHT, card.lines, card.kind, size)
         return
     sheet.rectangle(left, top, CARD_WIDTH, CARD_HEIGHT, card.kind, radius=7)
     sheet.text(left + CARD_WIDTH / 2, top + 24, card.lines[0], size, bold=True)
-    sheet.text(left + CARD_WIDTH / 2, top + 43, card.lines[1], 13)
+    sheet.text(left + CARD_WIDTH / 2, top + 43, card.lines[1], min(size, 13))
     whole, x = sum(count for count, _ in card.shares), left + 10
     for count, kind in card.shares:
         width = (CARD_WIDTH - 20) * count / whole

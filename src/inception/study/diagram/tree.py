@@ -6,8 +6,9 @@ import torch
 from torch import fx, nn
 from torch.fx.passes.shape_prop import ShapeProp
 
-from inception.nets.heads import PooledHead
+from inception.nets.heads import ConvolutionalClassifier, PooledHead
 from inception.nets.layers import AvgPool, ConvBlock, LocalResponseNorm, MaxPool, ResidualBlock
+from inception.nets.network import Network
 from inception.study.diagram.svg import Kind
 from inception.study.diagram.words import Language, say
 
@@ -72,10 +73,18 @@ def stage_tree(module: nn.Module, shape: tuple[int, ...], language: Language = "
 
     Raises ValueError when the branches of the module do not join again.
     """
-    graph = _Tracer().trace(module)
-    traced = fx.GraphModule(module, graph)
+    root = nn.Sequential(module)
+    traced = fx.GraphModule(root, _Tracer().trace(root))
     ShapeProp(traced).propagate(torch.empty(1, *shape, device="meta"))
     return _Reader(traced, language).chain()
+
+
+def top_tree(network: Network, shape: tuple[int, ...], language: Language = "en") -> Chain:
+    """The boxes behind the last stage of `network` (on the meta device), whose map has `shape`."""
+    layers = [network.dropout, network.fc]
+    if not isinstance(network.fc, ConvolutionalClassifier):
+        layers.insert(0, network.head)
+    return stage_tree(nn.Sequential(*layers), shape, language)
 
 
 def repeated(module: nn.Module) -> tuple[nn.Module, int]:
@@ -112,13 +121,23 @@ class _Reader:
                 node = users[0]
                 parts += self._leaf(node)
                 continue
-            join = self._join(users)
-            branches = [Chain(tuple(self._branch(user, join))) for user in users]
-            parts.append(Fork(tuple(branches), *self._leaf(join)))
-            node = join
+            node = self._join(users)
+            parts.append(self._fork(users, node))
             if node is stop:
                 break
         return parts
+
+    def _fork(self, users: list[fx.Node], join: fx.Node) -> Fork:
+        """The branches that begin at `users` and end at `join`."""
+        branching = [user for user in users if user is not join]
+        if 1 < len(branching) < len(users):
+            inner = self._join(branching)
+            if inner is not join:
+                # A residual block: branches that join among themselves, beside a shortcut.
+                module = (self._fork(branching, inner), *self._following(inner, join))
+                return Fork((Chain(module), Chain(())), *self._leaf(join))
+        branches = tuple(Chain(tuple(self._branch(user, join))) for user in users)
+        return Fork(branches, *self._leaf(join))
 
     def _branch(self, first: fx.Node, join: fx.Node) -> list[Part]:
         return [] if first is join else [*self._leaf(first), *self._following(first, join)]

@@ -22,10 +22,9 @@ _CHINESE = {
     "auxiliary classifier": "辅助分类器",
     "feature map": "特征图",
     "parameters": "参数",
-    "of": "占",
-    "training only": "仅训练时",
-    "head": "末端",
-    "1×1": "1×1",
+    "1×1 convolution": "1×1 卷积",
+    "larger convolution": "更大的卷积",
+    "(by share of channels)": "（按通道数占比）",
     "pool": "池化",
     "no parameters": "无参数",
 }
