@@ -275,9 +275,12 @@ def test_quick_commands_and_python_blocks_run(workplace, monkeypatch, capsys):
     left = {path.name for path in Path("runs/photos").iterdir()}
     assert {"bundle", "metrics.jsonl", "checkpoint.safetensors", "report.html"} <= left
     for page in [ENGLISH, *sorted(ROOT.glob("docs/*.md"))]:
+        shared: dict[str, object] = {}
         for number, block in enumerate(blocks(page, "python"), start=1):
             source = block.replace("TrainConfig(", TINY_CONFIG)
-            exec(compile(source, f"{named(page)}, Python block {number}", "exec"), {})
+            # The walk-through is one session; elsewhere every block stands for itself.
+            names = shared if page.name.startswith("walkthrough") else {}
+            exec(compile(source, f"{named(page)}, Python block {number}", "exec"), names)
 
 
 def test_toml_blocks_are_configurations():

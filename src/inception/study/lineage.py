@@ -259,8 +259,8 @@ EXPERIMENT = Experiment(
         "Each version of the family is more accurate than the one before for its cost.",
         "家族的每一代在相应成本下都比前一代更准确。",
     ),
-    cost=Text("about 6 minutes", "约 6 分钟"),
+    cost=Text("about 8 minutes", "约 8 分钟"),
     run=run,
-    defaults=Options(data="digits", seeds=2, epochs=4, images=1200),
+    defaults=Options(data="digits", seeds=2, epochs=4, images=1000),
     quick=Options(data="digits", seeds=2, epochs=1, images=64),
 )

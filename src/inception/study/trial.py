@@ -89,7 +89,7 @@ class Recipe:
 
     epochs: int
     rate: float
-    batch: int = 64
+    batch: int = 32
     label_smoothing: float = 0.0
     aux_weight: float = 0.3
 
