@@ -19,6 +19,9 @@ COMMANDS = {
     "import": ("inception.cli.import_weights", "import_command", "Make a bundle of somebody else's weights."),
     "summary": ("inception.cli.summary", "summary", "Print a network as the paper's Table 1."),
     "models": ("inception.cli.models", "models", "List the networks."),
+    "compare": ("inception.cli.compare", "compare", "Compare networks by what they cost."),
+    "draw": ("inception.cli.draw", "draw", "Draw a network or a module as SVG."),
+    "study": ("inception.cli.study", "study", "Check the claims of the paper and the lecture."),
 }
 
 
