@@ -12,6 +12,7 @@ from pathlib import Path
 import click
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import inception
@@ -172,7 +173,8 @@ def _cells(line: str) -> list[str]:
 
 
 def _parameters(name: str) -> str:
-    network = build_network(name, aux_logits=False)
+    with torch.device("meta"):
+        network = build_network(name, aux_logits=False)
     return f"{sum(parameter.numel() for parameter in network.parameters()):,}"
 
 

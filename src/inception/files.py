@@ -66,8 +66,8 @@ def atomic_write_bytes(path: Path, data: bytes) -> None:
 
 
 def atomic_write_text(path: Path, text: str) -> None:
-    """Write `text` to `path` as UTF-8, atomically and durably."""
-    atomic_write_bytes(path, text.encode())
+    """Write `text` to `path` as UTF-8, atomically and durably; file names in it that are no text stay so."""
+    atomic_write_bytes(path, text.encode(errors="surrogateescape"))
 
 
 def previous_directory(path: Path) -> Path:

@@ -2,17 +2,19 @@
 
 import pytest
 import torch
+from network_cases import make
 from torch import nn
 
 from inception.errors import UsageError
 from inception.nets.output import Output
-from inception.nets.registry import build_network, list_models
+from inception.nets.registry import ARCHITECTURES, build_network
 
-WITH_AUX = [name for name in list_models() if build_network(name, num_classes=2, aux=True).aux_taps]
+WITH_AUX = [name for name, architecture in ARCHITECTURES.items() if architecture.aux_heads]
+GOOGLENETS = [name for name in WITH_AUX if name.startswith("googlenet")]
 
 
 def network_with_aux(name: str):
-    network = build_network(name, num_classes=7, aux=True)
+    network = make(name, num_classes=7, aux=True)
     for module in network.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
@@ -26,13 +28,13 @@ def same(left: torch.Tensor, right: torch.Tensor) -> bool:
 @pytest.mark.parametrize("name", WITH_AUX)
 def test_perturbing_one_head_moves_its_field_alone(name):
     network = network_with_aux(name).train()
-    x = torch.randn(2, 3, 64, 64)
+    x = torch.randn(2, 3, 80, 80)
     with torch.no_grad():
         before = network(x)
         for index, head in enumerate(network.aux_taps):
-            getattr(network, head).fc2.bias += 1
+            getattr(network, head).get_classifier().bias += 1
             after = network(x)
-            getattr(network, head).fc2.bias -= 1
+            getattr(network, head).get_classifier().bias -= 1
             assert same(after.logits, before.logits)
             for position, (new, old) in enumerate(zip(after.aux, before.aux, strict=True)):
                 assert same(new, old) == (position != index)
@@ -42,12 +44,12 @@ def test_perturbing_one_head_moves_its_field_alone(name):
     assert all(same(new, old) for new, old in zip(after.aux, before.aux, strict=True))
 
 
-@pytest.mark.parametrize("name", WITH_AUX)
+@pytest.mark.parametrize("name", GOOGLENETS)
 def test_heads_stand_on_4a_and_4d(name):
     network = network_with_aux(name).train()
     assert network.aux_taps == {"aux1": "inception4a", "aux2": "inception4d"}
     network.eval()
-    x = torch.randn(2, 3, 64, 64)
+    x = torch.randn(2, 3, 80, 80)
     with torch.no_grad():
         maps = network(x, return_endpoints=["inception4a", "inception4d"])
         expected = network.aux1(maps["inception4a"]), network.aux2(maps["inception4d"])
@@ -75,7 +77,7 @@ def test_output_reads_from_left_to_right():
 @pytest.mark.parametrize("name", WITH_AUX)
 def test_evaluation_graphs_hold_no_auxiliary_head(name):
     network = network_with_aux(name).eval()
-    x = torch.randn(1, 3, 64, 64)
+    x = torch.randn(1, 3, 80, 80)
     assert any("aux" in key for key in network.state_dict())
     exported = torch.export.export(network, (x,)).run_decompositions()
     used = {node.target for node in exported.graph.nodes if node.users}
@@ -103,13 +105,13 @@ def test_dropout_of_the_paper():
 @pytest.mark.parametrize("name", WITH_AUX)
 def test_removing_the_heads_leaves_evaluation_alone(name):
     network = network_with_aux(name).eval()
-    x = torch.randn(1, 3, 64, 64)
+    x = torch.randn(1, 3, 80, 80)
     with torch.no_grad():
         before = network(x)
         network.remove_auxiliary_heads()
         assert same(network(x), before)
     assert not [key for key in network.state_dict() if "aux" in key]
-    assert network.train()(torch.randn(2, 3, 64, 64)).aux == ()
+    assert network.train()(torch.randn(2, 3, 80, 80)).aux == ()
 
 
 def test_fully_connected_head():

@@ -8,9 +8,10 @@ import torch
 from torch import nn
 from torch.autograd import gradcheck
 
+from inception.nets.blocks import Inception
 from inception.nets.heads import AuxiliaryHead
 from inception.nets.layers import LocalResponseNorm, MaxPool, SameConv2d, pad_same
-from inception.nets.rows import Inception, LrnConstants, Style
+from inception.nets.rows import LrnConstants, Style
 
 LRN_CASES = [
     pytest.param(64, LrnConstants(), id="caffe"),

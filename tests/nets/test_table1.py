@@ -10,12 +10,13 @@ import torch.nn.functional as F
 from facts import read_json, read_table
 from torch import nn
 
+from inception.nets.blocks import Inception
 from inception.nets.complexity import LayerCost, endpoint_shapes, profile
 from inception.nets.googlenet import TABLE_1
 from inception.nets.heads import pool_to_grid
 from inception.nets.network import Network, Plan
 from inception.nets.registry import build_network
-from inception.nets.rows import Inception, Style
+from inception.nets.rows import Style
 
 MODULES = {row.name.removeprefix("inception"): row for row in TABLE_1 if isinstance(row, Inception)}
 COLUMNS = {

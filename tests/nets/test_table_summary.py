@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 from facts import read_json, read_table
+from network_cases import on_meta
 from torch import nn
 
 from inception.errors import UsageError
@@ -76,7 +77,7 @@ def test_numbers_of_the_facts(shared, googlenet):
 @pytest.mark.parametrize("name", list_models())
 @pytest.mark.parametrize("size", [None, (101, 133)], ids=["own", "odd"])
 def test_every_network_has_a_table(name, size):
-    network = build_network(name, num_classes=7)
+    network = on_meta(name, num_classes=7)
     summary = summarize(network, size)
     content = json.loads(json.dumps(summary.to_dict()))
     assert content["image_size"] == list(size or (network.image_size,) * 2)

@@ -34,7 +34,7 @@ def assert_same(ours, theirs):
 def test_round_trip_is_bit_equal(tiny_bundle, saved, tmp_path):
     full = replace(
         tiny_bundle,
-        labels=("玫瑰", 'a "quoted" | label', "ünï\ncode"),
+        labels=("玫瑰", 'a "quoted" | label', "ünï\ncode \udcff"),
         provenance={"seed": 3, "recipe": {"epochs": 2}, "versions": {"torch": "2"}},
         metrics={"val": {"n": 3, "top1": 0.5, "top5": 1.0, "loss": 0.25}},
         unknown_threshold=0.125,

@@ -3,7 +3,6 @@
 import csv
 import datetime
 import io
-import json
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from inception.errors import UsageError
 from inception.evaluate.measure import Measurement, evaluate_bundle
 from inception.files import atomic_write_text
 from inception.runtime.classifier import Classifier, load
+from inception.train.log import METRICS_FILE, read_rows
 
 SHOWN_CLASSES = 50
 
@@ -165,20 +165,19 @@ def _write_report(path: Path, measurement: Measurement, classifier: Classifier, 
         "Versions": ", ".join(f"{k} {v}" for k, v in provenance.get("versions", {}).items()) or "-",
         "Date": datetime.datetime.now(tz=datetime.UTC).date().isoformat(),
     }
-    history_file = bundle.parent / "metrics.jsonl"
-    history = None
-    if history_file.is_file():
-        history = [json.loads(line) for line in history_file.read_text(encoding="utf-8").splitlines()]
     title = f"{classifier.bundle.network} · {measurement.dataset.name}"
-    write_report(
-        path,
-        measurement.evaluation,
-        title=title,
-        images=picture,
-        paths=measurement.paths,
-        details=details,
-        history=history,
-    )
+    try:
+        write_report(
+            path,
+            measurement.evaluation,
+            title=title,
+            images=picture,
+            paths=measurement.paths,
+            details=details,
+            history=read_rows(bundle.parent / METRICS_FILE) or None,
+        )
+    except OSError as error:
+        raise _unwritable(path, error) from error
     say(f"report: {path}")
 
 
@@ -186,4 +185,8 @@ def _write(path: Path, text: str) -> None:
     try:
         atomic_write_text(path, text)
     except OSError as error:
-        raise UsageError(f"cannot write {path}: {error.strerror or error}") from error
+        raise _unwritable(path, error) from error
+
+
+def _unwritable(path: Path, error: OSError) -> UsageError:
+    return UsageError(f"cannot write {path}: {error.strerror or error}")

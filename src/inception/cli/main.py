@@ -1,5 +1,6 @@
 """The command `inception`: finds the subcommand; every failure ends as one sentence and an exit code."""
 
+import io
 import os
 import sys
 from importlib import import_module
@@ -50,6 +51,10 @@ def cli() -> None:
 
 def main() -> None:
     """Entry point of the command line; always ends the process with an exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A file name that the terminal's encoding cannot show must not end the command.
+            stream.reconfigure(errors="backslashreplace")
     sys.exit(run(sys.argv[1:]))
 
 

@@ -3,7 +3,7 @@
 import click
 
 from inception.cli.console import print_json, print_table
-from inception.nets.registry import BUILDERS, list_models
+from inception.nets.registry import ARCHITECTURES, list_models
 
 
 @click.command(short_help="List the networks.")
@@ -15,8 +15,4 @@ def models(pattern: str, as_json: bool) -> None:
     if as_json:
         print_json(names)
         return
-    print_table(("model", ""), [(name, _first_line(BUILDERS[name].__doc__)) for name in names])
-
-
-def _first_line(text: str | None) -> str:
-    return (text or "").strip().splitlines()[0] if text else ""
+    print_table(("model", ""), [(name, ARCHITECTURES[name].title) for name in names])

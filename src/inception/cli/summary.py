@@ -19,6 +19,7 @@ from inception.weights.bundle import load_bundle
 @click.option("--in-chans", type=click.IntRange(1), help="Input channels.")
 @click.option("--width", type=float, help="Multiplier of all channels.")
 @click.option("--stem", type=click.Choice(("large", "small")), help="Stem for 224x224 or 32x32 images.")
+@click.option("--padding", type=click.Choice(("ceil", "floor", "same")), help="Border rule.")
 @click.option(
     "--module", type=click.Choice(("reduced", "naive")), help="Inception module of Figure 2b or 2a."
 )

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from inception.errors import UsageError
 from inception.nets.heads import PooledHead
-from inception.nets.layers import LocalResponseNorm, MaxPool
+from inception.nets.layers import AvgPool, LocalResponseNorm, MaxPool
 from inception.nets.network import Network
 
 Pair = tuple[int, int]
@@ -23,6 +23,7 @@ _KINDS: tuple[tuple[type[nn.Module], str], ...] = (
     (LocalResponseNorm, "response norm"),
     (MaxPool, "max pool"),
     (nn.MaxPool2d, "max pool"),
+    (AvgPool, "avg pool"),
     (PooledHead, "avg pool"),
     (nn.AvgPool2d, "avg pool"),
     (nn.AdaptiveAvgPool2d, "avg pool"),
@@ -146,7 +147,7 @@ def _recorder(costs: list[LayerCost], path: str, auxiliary: bool) -> Any:
 def _window(module: nn.Module, x: Tensor) -> tuple[Pair | None, Pair | None]:
     if isinstance(module, PooledHead):
         return ((x.shape[2], x.shape[3]), (1, 1)) if module.pooled else (None, None)
-    if isinstance(module, MaxPool):
+    if isinstance(module, MaxPool | AvgPool):
         return (module.kernel, module.kernel), (module.stride, module.stride)
     if isinstance(module, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d):
         return _pair(module.kernel_size), _pair(module.stride)

@@ -1,9 +1,16 @@
 """Names of stages across tools: one alias table, and help when a name is unknown."""
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol
 
 from inception.errors import UsageError
+
+
+class _Named(Protocol):
+    @property
+    def name(self) -> str: ...
+
 
 # paper and torchvision | TF-slim (one letter later) | Lucid | Caffe; read in each tool's source
 _CROSSWALK = (
@@ -27,9 +34,37 @@ _CROSSWALK = (
     ("inception5b", "Mixed_5c", "mixed5b", "inception_5b/output"),
 )
 
-GOOGLENET_ALIASES: Mapping[str, str] = {
-    alias: ours for ours, *others in _CROSSWALK for alias in others if alias is not None
-}
+# The same for Inception-v2; slim's numbers differ where a module halves the map.
+_V2_CROSSWALK = (
+    ("conv1", "Conv2d_1a_7x7", "conv1/7x7_s2"),
+    ("maxpool1", "MaxPool_2a_3x3", "pool1/3x3_s2"),
+    ("conv2", "Conv2d_2b_1x1", "conv2/3x3_reduce"),
+    ("conv3", "Conv2d_2c_3x3", "conv2/3x3"),
+    ("maxpool2", "MaxPool_3a_3x3", "pool2/3x3_s2"),
+    ("inception3a", "Mixed_3b", "inception_3a/output"),
+    ("inception3b", "Mixed_3c", "inception_3b/output"),
+    ("inception3c", "Mixed_4a", "inception_3c/output"),
+    ("inception4a", "Mixed_4b", "inception_4a/output"),
+    ("inception4b", "Mixed_4c", "inception_4b/output"),
+    ("inception4c", "Mixed_4d", "inception_4c/output"),
+    ("inception4d", "Mixed_4e", "inception_4d/output"),
+    ("inception4e", "Mixed_5a", "inception_4e/output"),
+    ("inception5a", "Mixed_5b", "inception_5a/output"),
+    ("inception5b", "Mixed_5c", "inception_5b/output"),
+)
+
+
+def _aliases(crosswalk: Iterable[tuple[str | None, ...]]) -> Mapping[str, str]:
+    return {alias: ours for ours, *others in crosswalk for alias in others if ours and alias}
+
+
+GOOGLENET_ALIASES = _aliases(_CROSSWALK)
+INCEPTION_V2_ALIASES = _aliases(_V2_CROSSWALK)
+
+
+def with_snake_case(rows: Iterable[_Named]) -> dict[str, str]:
+    """TF-slim's stage names in lower case (`mixed_5b`) as aliases of themselves."""
+    return {row.name.lower(): row.name for row in rows}
 
 
 def resolve_endpoint(name: str, endpoints: Sequence[str], aliases: Mapping[str, str]) -> str:

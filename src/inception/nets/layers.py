@@ -38,15 +38,24 @@ class SameConv2d(nn.Conv2d):
         return super().forward(pad_same(input, kernel, stride, 0.0))
 
 
+Activation = Literal["relu", "tanh"]
+
+
+def activate(x: Tensor, activation: Activation) -> Tensor:
+    """The non-linearity of a layer; `x` is overwritten."""
+    return torch.tanh_(x) if activation == "tanh" else F.relu(x, inplace=True)
+
+
 class MaxPool(nn.Module):
     """Max pooling over a square window, borders by the network's padding rule.
 
-    With stride 1 all three rules agree: symmetric padding that keeps the size.
+    With stride 1 all three rules agree: symmetric padding that keeps the size, unless `pad` says otherwise.
     """
 
-    def __init__(self, kernel: int, stride: int, padding: Padding) -> None:
+    def __init__(self, kernel: int, stride: int, padding: Padding, pad: int | None = None) -> None:
         super().__init__()
         self.kernel, self.stride, self.padding = kernel, stride, padding
+        self.border = kernel // 2 if pad is None or padding == "same" else pad
 
     def extra_repr(self) -> str:
         """Arguments, for `repr`."""
@@ -55,11 +64,40 @@ class MaxPool(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """N x C x H x W in, pooled N x C x H' x W' out."""
         if self.stride == 1:
-            return F.max_pool2d(x, self.kernel, 1, padding=self.kernel // 2)
+            return F.max_pool2d(x, self.kernel, 1, padding=self.border)
         if self.padding == "same":
             square = (self.kernel, self.kernel)
             x = pad_same(x, square, (self.stride, self.stride), float("-inf"))
         return F.max_pool2d(x, self.kernel, self.stride, ceil_mode=self.padding == "ceil")
+
+
+class AvgPool(nn.Module):
+    """Average pooling over a square window: with stride 1 it keeps the size, else windows lie side by side.
+
+    `count_include_pad` says whether the zeros of the border count in the mean: peers differ, and it moves
+    logits by percents.
+    """
+
+    def __init__(self, kernel: int, stride: int, padding: Padding, count_include_pad: bool) -> None:
+        super().__init__()
+        self.kernel, self.stride, self.padding = kernel, stride, padding
+        self.count_include_pad = count_include_pad
+
+    def extra_repr(self) -> str:
+        """Arguments, for `repr`."""
+        return f"kernel={self.kernel}, stride={self.stride}, count_include_pad={self.count_include_pad}"
+
+    def forward(self, x: Tensor) -> Tensor:
+        """N x C x H x W in, pooled N x C x H' x W' out."""
+        border = self.kernel // 2 if self.stride == 1 else 0
+        return F.avg_pool2d(
+            x,
+            self.kernel,
+            self.stride,
+            border,
+            ceil_mode=self.padding != "floor",
+            count_include_pad=self.count_include_pad,
+        )
 
 
 class LocalResponseNorm(nn.Module):
@@ -76,10 +114,10 @@ class LocalResponseNorm(nn.Module):
     def __init__(self, channels: int, size: int, alpha: float, beta: float, k: float) -> None:
         super().__init__()
         self.size, self.alpha, self.beta, self.k = size, alpha, beta, k
-        index = torch.arange(channels)
-        distance = index[None, :] - index[:, None]
-        inside = (distance >= -(size // 2)) & (distance <= (size - 1) // 2)
-        band = inside.to(torch.float32) * (alpha / size)
+        # Row i holds alpha / size at the channels that i's window covers.
+        band = torch.full((channels, channels), alpha / size)
+        if not band.is_meta:  # there is nothing to cut, and torch would import hundreds of modules to do so
+            band = band.triu(-(size // 2)).tril((size - 1) // 2)
         self.register_buffer("band", band[:, :, None, None], persistent=False)
         self.register_buffer("offset", torch.full((channels,), k), persistent=False)
 
@@ -99,42 +137,65 @@ class LocalResponseNorm(nn.Module):
 
 
 class ConvBlock(nn.Module):
-    """Convolution, optional batch normalisation, ReLU: the unit the papers call a convolution layer."""
+    """Convolution, optional batch normalisation, ReLU (or tanh): what the papers call a convolution layer."""
 
-    def __init__(self, conv: nn.Conv2d, norm: nn.BatchNorm2d | None) -> None:
+    def __init__(self, conv: nn.Conv2d, norm: nn.BatchNorm2d | None, activation: Activation = "relu") -> None:
         super().__init__()
         self.conv = conv
         self.bn = norm
+        self.activation: Activation = activation
 
     def forward(self, x: Tensor) -> Tensor:
-        """N x C x H x W in, N x out_channels x H' x W' out, values >= 0."""
+        """N x C x H x W in, N x out_channels x H' x W' out, values >= 0 (in -1..1 with tanh)."""
         x = self.conv(x)
         if self.bn is not None:
             x = self.bn(x)
-        return F.relu(x, inplace=True)
+        return activate(x, self.activation)
+
+
+class SeparableBlock(nn.Module):
+    """Depthwise convolution, pointwise convolution, ReLU: TF-slim's `separable_conv2d`."""
+
+    def __init__(self, depthwise: nn.Conv2d, pointwise: nn.Conv2d) -> None:
+        super().__init__()
+        self.depthwise = depthwise
+        self.pointwise = pointwise
+
+    def forward(self, x: Tensor) -> Tensor:
+        """N x C x H x W in, N x out_channels x H' x W' out, values >= 0."""
+        return F.relu(self.pointwise(self.depthwise(x)), inplace=True)
+
+
+Named = tuple[str, nn.Module]
+Step = Named | list[Named]
+"""One step of a branch: a named module, or several side by side on the same input."""
 
 
 class Concat(nn.Module):
     """Parallel branches over one input, joined along the channels.
 
     Args:
-        branches: each a chain of (name, module). With `nested` a chain becomes the child `branch1`,
-            `branch2`, … (torchvision's names); without, its modules are children under their own names.
+        branches: each a chain of steps. With `nested` a chain becomes the child `branch1`, `branch2`, …
+            (torchvision's names); without, its modules are children under their own names.
     """
 
-    def __init__(self, branches: list[list[tuple[str, nn.Module]]], nested: bool) -> None:
+    def __init__(self, branches: list[list[Step]], nested: bool) -> None:
         super().__init__()
-        self.paths: list[list[str]] = []
+        self.paths: list[list[tuple[str, ...]]] = []
         for index, chain in enumerate(branches, start=1):
-            children = [(f"branch{index}", _joined(chain))] if nested else chain
-            for name, module in children:
+            steps = [step if isinstance(step, list) else [step] for step in chain]
+            if nested:
+                modules = [module for step in steps for _, module in step]
+                steps = [[(f"branch{index}", modules[0] if len(modules) == 1 else nn.Sequential(*modules))]]
+            for name, module in (child for step in steps for child in step):
                 self.add_module(name, module)
-            self.paths.append([name for name, _ in children])
+            self.paths.append([tuple(name for name, _ in step) for step in steps])
 
-    def forward_branch(self, x: Tensor, path: list[str]) -> Tensor:
+    def forward_branch(self, x: Tensor, path: list[tuple[str, ...]]) -> Tensor:
         """One branch's output, N x C_branch x H x W."""
-        for name in path:
-            x = getattr(self, name)(x)
+        for names in path:
+            parts = [getattr(self, name)(x) for name in names]
+            x = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
         return x
 
     def forward(self, x: Tensor) -> Tensor:
@@ -142,6 +203,24 @@ class Concat(nn.Module):
         return torch.cat([self.forward_branch(x, path) for path in self.paths], dim=1)
 
 
-def _joined(chain: list[tuple[str, nn.Module]]) -> nn.Module:
-    modules = [module for _, module in chain]
-    return modules[0] if len(modules) == 1 else nn.Sequential(*modules)
+class ResidualBlock(nn.Module):
+    """Branches, a linear 1x1 convolution back to the input's channels, and a scaled sum with the input.
+
+    Source: Szegedy et al. 2017, "Inception-v4, Inception-ResNet and the Impact of Residual Connections on
+    Learning", section 3.3 (scaling of the residuals).
+    """
+
+    def __init__(self, branches: Concat, up: nn.Conv2d, scale: float, relu: bool) -> None:
+        super().__init__()
+        self.branches = branches
+        self.up = up
+        self.scale, self.relu = scale, relu
+
+    def extra_repr(self) -> str:
+        """Arguments, for `repr`."""
+        return f"scale={self.scale}, relu={self.relu}"
+
+    def forward(self, x: Tensor) -> Tensor:
+        """N x C x H x W in, the same shape out."""
+        x = x + self.scale * self.up(self.branches(x))
+        return F.relu(x, inplace=True) if self.relu else x

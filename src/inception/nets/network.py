@@ -10,7 +10,17 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from inception.nets.endpoints import resolve_endpoint
-from inception.nets.heads import AuxiliaryHead, AuxPool, FullyConnectedHead, PooledHead, classifier
+from inception.nets.heads import (
+    AuxiliaryHead,
+    AuxPool,
+    ConvolutionalAuxiliaryHead,
+    ConvolutionalClassifier,
+    FullyConnectedHead,
+    Hidden,
+    HiddenHead,
+    PooledHead,
+    classifier,
+)
 from inception.nets.output import Output
 from inception.nets.rows import Row, Style
 
@@ -25,26 +35,30 @@ class Plan:
         rows: the stages from input to output.
         style: what the rows have in common.
         aux_heads: auxiliary heads as (attribute name, stage whose output it reads), from input to output.
-        aux_pool: how an auxiliary head pools to 4x4.
+        aux_form: GoogLeNet's auxiliary head, or the `convolutional` one of Inception-v3 and later.
+        aux_pool: how GoogLeNet's auxiliary head pools to 4x4.
         dropout: share of the features dropped before the classifier.
         aux_dropout: share of the hidden units dropped in the auxiliary heads.
-        head: `average` (global average pooling) or `fully_connected` (flatten, hidden layer; needs a fixed
-            `image_size`).
+        head: `average` (global average pooling), `fully_connected` (flatten, one hidden layer; needs a fixed
+            `image_size`), `convolutional` (Network in Network's classifier on the map) or hidden layers.
         image_size: side in pixels of the images the network is meant for.
         min_size: smallest side it accepts.
         aliases: other tools' names of the stages.
+        levels: stages that `features_only` gives; empty: the last one of each resolution.
     """
 
     rows: tuple[Row, ...]
     style: Style
     aux_heads: tuple[tuple[str, str], ...] = ()
+    aux_form: Literal["fully_connected", "convolutional"] = "fully_connected"
     aux_pool: AuxPool = "5/3"
     dropout: float = 0.4
     aux_dropout: float = 0.7
-    head: Literal["average", "fully_connected"] = "average"
+    head: Literal["average", "fully_connected", "convolutional"] | Hidden = "average"
     image_size: int = 224
     min_size: int = 1
     aliases: Mapping[str, str] = field(default_factory=dict)
+    levels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -87,6 +101,10 @@ class Network(nn.Module):
         self, plan: Plan, num_classes: int = 1000, in_chans: int = 3, global_pool: GlobalPool = "avg"
     ) -> None:
         super().__init__()
+        if in_chans < 1 or num_classes < 0:
+            raise ValueError(
+                f"in_chans must be at least 1 and num_classes 0, not {in_chans} and {num_classes}"
+            )
         self.architecture = ""
         self.arguments: dict[str, Any] = {}
         self.in_chans = in_chans
@@ -109,28 +127,41 @@ class Network(nn.Module):
             names.append(row.name)
             channels[row.name] = current
             reduction *= row.stride
-            levels[reduction] = FeatureInfo(row.name, current, reduction)
+            if not plan.levels or row.name in plan.levels:
+                levels[reduction] = FeatureInfo(row.name, current, reduction)
         self.endpoints = tuple(names)
         self.feature_info = tuple(levels.values())
         return channels
 
     def _build_heads(self, plan: Plan, channels: dict[str, int], global_pool: GlobalPool) -> None:
         width = channels[self.endpoints[-1]]
-        self.head: FullyConnectedHead | PooledHead
+        self.head: FullyConnectedHead | HiddenHead | PooledHead
         if plan.head == "fully_connected":
             side = self._map_size(plan.image_size)
             self.head = FullyConnectedHead(width, side, hidden=plan.style.depth(1024))
+        elif isinstance(plan.head, Hidden):
+            self.head = HiddenHead(width, plan.head, plan.style)
         else:
-            self.head = PooledHead(width, pooled=global_pool == "avg")
+            self.head = PooledHead(width, pooled=True)
+        self.head.pooled = global_pool == "avg"
         self.num_features = self.head.num_features
         self.aux_taps = dict(plan.aux_heads)
         for name, stage in plan.aux_heads:
-            head = AuxiliaryHead(
-                channels[stage], self.num_classes, plan.style, plan.aux_pool, plan.aux_dropout
-            )
-            self.add_module(name, head)
+            self.add_module(name, self._auxiliary_head(plan, channels[stage]))
         self.dropout = nn.Dropout(plan.dropout)
-        self.fc = classifier(self.num_features, self.num_classes)
+        # Network in Network's classifier reads the map; all others read the pooled features.
+        self.map_style = plan.style if plan.head == "convolutional" else None
+        self.fc = self._classifier(self.num_classes)
+
+    def _auxiliary_head(self, plan: Plan, channels: int) -> nn.Module:
+        if plan.aux_form == "convolutional":
+            return ConvolutionalAuxiliaryHead(channels, self.num_classes, plan.style)
+        return AuxiliaryHead(channels, self.num_classes, plan.style, plan.aux_pool, plan.aux_dropout)
+
+    def _classifier(self, num_classes: int) -> nn.Module:
+        if self.map_style is not None and num_classes > 0:
+            return ConvolutionalClassifier(self.num_features, num_classes, self.map_style)
+        return classifier(self.num_features, num_classes)
 
     def _map_size(self, image_size: int) -> int:
         stages = nn.Sequential(*(getattr(self, name) for name in self.endpoints))
@@ -160,7 +191,12 @@ class Network(nn.Module):
         return self._run(x, (), self.endpoints[-1])[0]
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        """Last feature map in; logits out, or with `pre_logits` the features before the classifier."""
+        """Last feature map in; logits out, or with `pre_logits` the features before the classifier.
+
+        (A convolutional classifier reads the map itself; its `pre_logits` are the pooled map.)
+        """
+        if isinstance(self.fc, ConvolutionalClassifier) and not pre_logits:
+            return self.fc(self.dropout(x))  # type: ignore[no-any-return]
         x = self.dropout(self.head(x))
         if pre_logits:
             return x
@@ -195,7 +231,7 @@ class Network(nn.Module):
         return Output(logits=self.forward_head(x), aux=aux)
 
     def get_classifier(self) -> nn.Module:
-        """The last linear layer (`nn.Identity` when num_classes is 0)."""
+        """The last linear layer (`nn.Identity` when num_classes is 0; convolutional in `nin`)."""
         return self.fc
 
     def reset_classifier(self, num_classes: int, global_pool: GlobalPool | None = None) -> None:
@@ -204,16 +240,16 @@ class Network(nn.Module):
         num_classes 0 makes it return pooled features, and with global_pool '' the feature map itself.
         """
         self.num_classes = num_classes
-        if global_pool is not None and isinstance(self.head, PooledHead):
+        if global_pool is not None:
             self.head.pooled = global_pool == "avg"
             self.arguments["global_pool"] = global_pool
         like = next(self.parameters())
-        self.fc = classifier(self.num_features, num_classes).to(like.device, like.dtype)
+        self.fc = self._classifier(num_classes).to(like.device, like.dtype)
         initialize(self.fc)
         for name in self.aux_taps:
             head = getattr(self, name)
-            head.fc2 = classifier(head.fc1.out_features, num_classes).to(like.device, like.dtype)
-            initialize(head.fc2)
+            head.set_classifier(classifier(head.num_features, num_classes).to(like.device, like.dtype))
+            initialize(head.get_classifier())
 
     def remove_auxiliary_heads(self) -> None:
         """Drop the auxiliary heads and their parameters; evaluation is unchanged."""
@@ -240,6 +276,7 @@ class FeatureNetwork(nn.Module):
         indices = range(len(infos)) if out_indices is None else out_indices
         self.feature_info = tuple(infos[index] for index in indices)
         network.remove_auxiliary_heads()
+        network.head = PooledHead(infos[-1].num_chs, pooled=False)
         network.reset_classifier(0, "")
         self.network = network
 
@@ -255,12 +292,15 @@ def initialize(module: nn.Module) -> None:
     deviation: Caffe's GoogLeNet starts from Xavier weights and biases of 0.2; He et al. 2015 keeps the
     signal's scale through 22 ReLU layers, so the network also learns without batch normalisation.
     """
+    if any(parameter.is_meta for parameter in module.parameters()):
+        return  # nothing to fill, and torch would import hundreds of modules to do so
     for name, layer in module.named_modules():
         if isinstance(layer, nn.Conv2d):
             nn.init.kaiming_normal_(layer.weight, mode="fan_in", nonlinearity="relu")
         elif isinstance(layer, nn.Linear):
-            hidden = name.endswith(("fc1", "linear"))
-            std = (2.0 / layer.in_features) ** 0.5 if hidden else 0.01
+            # Classifiers are `fc` (`fc2` in auxiliary heads) of their owner, or come alone.
+            last = name.rpartition(".")[2] in ("", "fc", "fc2")
+            std = 0.01 if last else (2.0 / layer.in_features) ** 0.5
             nn.init.normal_(layer.weight, std=std)
         if isinstance(layer, nn.Conv2d | nn.Linear) and layer.bias is not None:
             nn.init.zeros_(layer.bias)

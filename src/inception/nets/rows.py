@@ -8,10 +8,20 @@ from typing import Literal, Protocol
 
 from torch import nn
 
-from inception.nets.layers import Concat, ConvBlock, LocalResponseNorm, MaxPool, Padding, SameConv2d
+from inception.nets.layers import (
+    Activation,
+    AvgPool,
+    ConvBlock,
+    LocalResponseNorm,
+    MaxPool,
+    Padding,
+    Pair,
+    SameConv2d,
+    SeparableBlock,
+)
 
 MIN_DEPTH = 16
-"""A width multiplier never makes a layer thinner than this (TF-slim's `min_depth`)."""
+"""A width multiplier below 1 never makes a layer thinner than this (TF-slim's `min_depth`)."""
 
 
 @dataclass(frozen=True)
@@ -29,9 +39,12 @@ class Style:
     """What the rows of one network have in common.
 
     Attributes:
-        batch_norm: batch-normalise every convolution (which then has no bias) and leave out LRN rows.
+        batch_norm: batch-normalise every convolution and leave out LRN rows.
         bn_eps, bn_momentum: constants of batch normalisation (PyTorch's meaning of momentum).
+        bias: whether convolutions have a bias; None: only without batch normalisation.
+        activation: the non-linearity after every layer but the last.
         padding: border rule of strided convolutions and pools.
+        count_include_pad: whether average pools of stride 1 count the zeros of the border.
         lrn: constants of the LRN rows.
         width: multiplier of all channel counts inside the network.
         module: `reduced` (Figure 2b of the paper) or `naive` (Figure 2a) Inception modules.
@@ -43,7 +56,10 @@ class Style:
     batch_norm: bool = False
     bn_eps: float = 1e-3
     bn_momentum: float = 0.1
+    bias: bool | None = None
+    activation: Activation = "relu"
     padding: Padding = "ceil"
+    count_include_pad: bool = False
     lrn: LrnConstants = LrnConstants()
     width: float = 1.0
     module: Literal["reduced", "naive"] = "reduced"
@@ -52,22 +68,58 @@ class Style:
 
     def depth(self, channels: int) -> int:
         """`channels` under the width multiplier."""
-        return channels if self.width == 1.0 else max(int(channels * self.width), MIN_DEPTH)
+        return max(int(channels * self.width), min(channels, MIN_DEPTH))
 
 
-def conv_block(in_channels: int, out_channels: int, kernel: int, stride: int, style: Style) -> ConvBlock:
-    """A convolution layer in the network's style; `out_channels` is final (the width is not applied)."""
-    same = style.padding == "same" and stride > 1
-    conv = (SameConv2d if same else nn.Conv2d)(
-        in_channels,
-        out_channels,
+def convolution(
+    channels: Pair,
+    kernel: Pair,
+    stride: int,
+    style: Style,
+    *,
+    bias: bool,
+    pad: int | None = None,
+    groups: int = 1,
+    dilation: int = 1,
+) -> nn.Conv2d:
+    """A bare convolution of `channels` (in, out) with the style's borders.
+
+    `pad` is the zeros on each side; None keeps the size at stride 1. Where the style says `same`,
+    TensorFlow's rule replaces both.
+    """
+    same = style.padding == "same"
+    border = (dilation * (kernel[0] // 2), dilation * (kernel[1] // 2))
+    if pad is not None and not same:
+        border = (pad, pad)
+    tensorflow = same and stride > 1
+    return (SameConv2d if tensorflow else nn.Conv2d)(
+        *channels,
         kernel,
         stride=stride,
-        padding=0 if same else kernel // 2,
-        bias=not style.batch_norm,
+        padding=0 if tensorflow else border,
+        dilation=dilation,
+        groups=groups,
+        bias=bias,
     )
+
+
+def conv_block(
+    in_channels: int,
+    out_channels: int,
+    kernel: int | Pair,
+    stride: int,
+    style: Style,
+    pad: int | None = None,
+    groups: int = 1,
+    dilation: int = 1,
+) -> ConvBlock:
+    """A convolution layer in the network's style; `out_channels` is final (the width is not applied)."""
+    window = (kernel, kernel) if isinstance(kernel, int) else kernel
+    bias = not style.batch_norm if style.bias is None else style.bias
+    channels = (in_channels, out_channels)
+    conv = convolution(channels, window, stride, style, bias=bias, pad=pad, groups=groups, dilation=dilation)
     norm = nn.BatchNorm2d(out_channels, style.bn_eps, style.bn_momentum) if style.batch_norm else None
-    return ConvBlock(conv, norm)
+    return ConvBlock(conv, norm, style.activation)
 
 
 class Row(Protocol):
@@ -90,30 +142,85 @@ class Row(Protocol):
 
 @dataclass(frozen=True)
 class Conv:
-    """Square convolution with ReLU (and batch norm where the style says so)."""
+    """Convolution with ReLU (and batch norm where the style says so).
+
+    Attributes:
+        kernel: side of the window, or its height and width.
+        pad: zeros on each side; None keeps the size at stride 1. `pad=0` is TF-slim's VALID.
+        groups: blocks of channels that do not see each other.
+        dilation: distance between the window's positions (only with stride 1).
+    """
+
+    name: str
+    channels: int
+    kernel: int | Pair
+    stride: int = 1
+    pad: int | None = None
+    groups: int = 1
+    dilation: int = 1
+
+    def build(self, in_channels: int, style: Style) -> tuple[nn.Module, int]:
+        """See `Row.build`."""
+        out_channels = style.depth(self.channels)
+        block = conv_block(
+            in_channels,
+            out_channels,
+            self.kernel,
+            self.stride,
+            style,
+            self.pad,
+            self.groups,
+            self.dilation,
+        )
+        return block, out_channels
+
+
+@dataclass(frozen=True)
+class SeparableConv:
+    """TF-slim's separable convolution: `multiplier` depthwise filters a channel, then 1x1.
+
+    Biased and without batch norm even where the style has it: slim's argument scope leaves it out.
+    """
 
     name: str
     channels: int
     kernel: int
     stride: int = 1
+    multiplier: int = 8
 
     def build(self, in_channels: int, style: Style) -> tuple[nn.Module, int]:
         """See `Row.build`."""
         out_channels = style.depth(self.channels)
-        return conv_block(in_channels, out_channels, self.kernel, self.stride, style), out_channels
+        inner = in_channels * min(int(out_channels / 3), self.multiplier)
+        window = (self.kernel, self.kernel)
+        depthwise = convolution(
+            (in_channels, inner), window, self.stride, style, bias=False, groups=in_channels
+        )
+        return SeparableBlock(depthwise, nn.Conv2d(inner, out_channels, 1)), out_channels
 
 
 @dataclass(frozen=True)
 class Pool:
-    """Max pooling."""
+    """Pooling.
+
+    Attributes:
+        padding: overrides the network's border rule.
+        pad: border of a max pool of stride 1; None keeps the size.
+    """
 
     name: str
     kernel: int
     stride: int = 1
+    kind: Literal["max", "average"] = "max"
+    padding: Padding | None = None
+    pad: int | None = None
 
     def build(self, in_channels: int, style: Style) -> tuple[nn.Module, int]:
         """See `Row.build`."""
-        return MaxPool(self.kernel, self.stride, style.padding), in_channels
+        padding = self.padding or style.padding
+        if self.kind == "average":
+            return AvgPool(self.kernel, self.stride, padding, style.count_include_pad), in_channels
+        return MaxPool(self.kernel, self.stride, padding, self.pad), in_channels
 
 
 @dataclass(frozen=True)
@@ -127,51 +234,3 @@ class Lrn:
         """See `Row.build`."""
         lrn = style.lrn
         return LocalResponseNorm(in_channels, lrn.size, lrn.alpha, lrn.beta, lrn.k), in_channels
-
-
-@dataclass(frozen=True)
-class Inception:
-    """One Inception module: the six numbers of a line of the paper's Table 1, in its order."""
-
-    name: str
-    n1x1: int
-    reduce3x3: int
-    n3x3: int
-    reduce5x5: int
-    n5x5: int
-    pool_proj: int
-    stride: int = 1
-
-    def branches(self, style: Style) -> list[list[Conv | Pool]]:
-        """The four branches as chains of rows."""
-        kernel = 3 if style.kernel5 == "3x3" else 5
-        wide = [Conv("b5x5", self.n5x5, kernel)]
-        if style.kernel5 == "3x3+3x3":
-            wide = [Conv("b5x5_first", self.n5x5, 3), Conv("b5x5_second", self.n5x5, 3)]
-        if style.module == "naive":
-            return [
-                [Conv("b1x1", self.n1x1, 1)],
-                [Conv("b3x3", self.n3x3, 3)],
-                [*wide],
-                [Pool("pool", 3)],
-            ]
-        return [
-            [Conv("b1x1", self.n1x1, 1)],
-            [Conv("b3x3_reduce", self.reduce3x3, 1), Conv("b3x3", self.n3x3, 3)],
-            [Conv("b5x5_reduce", self.reduce5x5, 1), *wide],
-            [Pool("pool", 3), Conv("pool_proj", self.pool_proj, 1)],
-        ]
-
-    def build(self, in_channels: int, style: Style) -> tuple[nn.Module, int]:
-        """See `Row.build`."""
-        built: list[list[tuple[str, nn.Module]]] = []
-        total = 0
-        for branch in self.branches(style):
-            chain: list[tuple[str, nn.Module]] = []
-            channels = in_channels
-            for row in branch:
-                module, channels = row.build(channels, style)
-                chain.append((row.name, module))
-            built.append(chain)
-            total += channels
-        return Concat(built, style.nested_names), total

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from inception.nets.complexity import LayerCost, Pair, endpoint_shapes, profile, weightless_copy
-from inception.nets.layers import Concat
+from inception.nets.layers import Concat, ResidualBlock
 from inception.nets.network import Network
 
 
@@ -214,7 +214,9 @@ def _module_branches(network: Network, name: str, layers: Layers) -> dict[str, L
         return None
     found: dict[str, Layers] = {}
     for path in module.paths:
-        chain = [layer for layer in layers if layer.path.split(".")[1] in path]
+        if any(len(names) > 1 for names in path):
+            return None
+        chain = [layer for layer in layers if (layer.path.split(".")[1],) in path]
         convolutions = [layer for layer in chain if layer.kind == "convolution"]
         key = "pool" if any("pool" in layer.kind for layer in chain) else _sees(convolutions)
         if key == "3x3" and "3x3" in found:
@@ -277,10 +279,13 @@ def _type(network: Network, name: str, layers: Layers) -> str:
     module = network.get_submodule(name)
     if isinstance(module, Concat):
         return f"inception ({name.removeprefix('inception')})"
+    if isinstance(module, nn.Sequential) and all(isinstance(block, ResidualBlock) for block in module):
+        return f"{len(module)} × residual ({name})"
     if isinstance(module, nn.Dropout):
         return f"dropout ({module.p:.0%})"
-    kinds = {layer.kind for layer in layers} - {"batch norm", "response norm"}
-    return kinds.pop() if len(kinds) == 1 else type(module).__name__
+    kinds = dict.fromkeys(layer.kind for layer in layers)
+    named = [kind for kind in kinds if kind not in ("batch norm", "response norm", "dropout")]
+    return ", ".join(named) or type(module).__name__
 
 
 def _auxiliary_row(network: Network, name: str, layers: Layers) -> Row:

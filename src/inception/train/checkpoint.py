@@ -129,8 +129,8 @@ def _load_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]
     for name, value in tensors.items():
         index, key = name.split(".", 1)
         parameter = parameters[int(index)]
-        if value.shape == parameter.shape:
-            # Fused optimisers walk through memory: a parameter's state must lie in it as the parameter does.
-            value = torch.empty_like(parameter, requires_grad=False).copy_(value)
-        content["state"].setdefault(int(index), {})[key] = value
+        # Fused optimisers walk through memory: a parameter's state must lie in it as the parameter does.
+        same = value.shape == parameter.shape
+        laid_out = torch.empty_like(parameter, requires_grad=False).copy_(value) if same else value
+        content["state"].setdefault(int(index), {})[key] = laid_out
     optimizer.load_state_dict(content)

@@ -140,15 +140,8 @@ class TrainingLoop:
 
     def _step(self, batch: Batch) -> float:
         progress, config = self.state.progress, self.config
-        factor = rate_factor(
-            config.schedule,
-            progress.step,
-            config.epochs * self.batches_per_epoch,
-            self.batches_per_epoch,
-            config.warmup,
-        )
         for group in self.state.optimizer.param_groups:
-            group["lr"] = config.learning_rate * factor
+            group["lr"] = self._learning_rate(progress.step)
         images = self.setting.preprocess.normalize(batch.images.to(self.setting.device, non_blocking=True))
         targets = batch.targets.to(self.setting.device, non_blocking=True)
         with autocast(self.setting.device, self.setting.precision):
@@ -170,13 +163,18 @@ class TrainingLoop:
         progress.seen += len(targets)
         return value
 
+    def _learning_rate(self, step: int) -> float:
+        config, batches = self.config, self.batches_per_epoch
+        steps = config.epochs * batches
+        return config.learning_rate * rate_factor(config.schedule, step, steps, batches, config.warmup)
+
     def _finish_epoch(self) -> Row:
         progress = self.state.progress
         row: Row = {
             "epoch": progress.epoch + 1,
             "train_loss": progress.loss_sum / max(progress.seen, 1),
             "train_top1": progress.correct / max(progress.seen, 1),
-            "learning_rate": self.state.optimizer.param_groups[0]["lr"],
+            "learning_rate": self._learning_rate(progress.step - 1),
             "images_per_s": progress.seen / max(progress.seconds, 1e-9),
             "seconds": progress.seconds,
         }

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from inception.data.loader import Loader
 from inception.data.preprocess import Preprocess
@@ -79,7 +80,9 @@ def prepare(config: TrainConfig, observer: Observer) -> Prepared:
         f"{len(setting.val) if setting.val else 0} for validation, {len(dataset.labels)} classes, "
         f"{preprocess.height}x{preprocess.width}, {plan}, {setting.device.type} {setting.precision}"
     )
-    fresh_head = start is not None and start.labels != dataset.labels
+    # A convolutional classifier (Network in Network's) is not one that a probe could solve.
+    linear = isinstance(network.fc, nn.Linear)
+    fresh_head = start is not None and start.labels != dataset.labels and linear
     return Prepared(config, dataset, setting, place(network, setting.device), fresh_head)
 
 
@@ -190,6 +193,8 @@ def _build(config: TrainConfig, start: Bundle | None, dataset: Dataset, preproce
         network = start.build()
         if start.labels != dataset.labels:
             network.reset_classifier(classes)
+        if config.freeze and not isinstance(network.fc, nn.Linear):
+            raise UsageError(f"{network.architecture} has no linear classifier: --freeze cannot solve it")
     else:
         options: dict[str, Any] = {} if config.width == 1.0 else {"width": config.width}
         network = build_network(

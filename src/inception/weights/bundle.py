@@ -16,16 +16,16 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.torch
+import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
 from inception.data.preprocess import Preprocess
 from inception.errors import BundleError, InceptionError, UsageError, first_line
 from inception.files import atomic_directory, atomic_path, previous_directory
-from inception.nets.heads import FullyConnectedHead, PooledHead
+from inception.nets.heads import FullyConnectedHead
 from inception.nets.network import Network
 from inception.nets.registry import build_network
-from inception.weights.budget import at_most
 from inception.weights.card import write_card
 
 SCHEMA = 1
@@ -65,19 +65,25 @@ class Bundle:
 
         Raises BundleError when the weights, the labels or the preprocessing do not fit it.
         """
-        try:
-            with at_most(sum(value.numel() for value in self.state_dict.values())):
-                network = build_network(self.network, num_classes=len(self.labels), **self.arguments)
-        except (InceptionError, RuntimeError, TypeError, ValueError, ArithmeticError) as error:
-            raise BundleError(f"the bundle's network cannot be built: {first_line(error)}") from error
-        self._check_fit(network)
+        # First without memory: what a damaged description asks for may be far larger than the weights.
+        with torch.device("meta"):
+            self._check_fit(self._fresh_network())
+        network = self._fresh_network()
         network.load_state_dict(dict(self.state_dict))
         return network.eval()
+
+    def _fresh_network(self) -> Network:
+        try:
+            return build_network(self.network, num_classes=len(self.labels), **self.arguments)
+        except (InceptionError, RuntimeError, TypeError, ValueError, ArithmeticError) as error:
+            raise BundleError(f"the bundle's network cannot be built: {first_line(error)}") from error
 
     def _check_fit(self, network: Network) -> None:
         wanted = {name: value.shape for name, value in network.state_dict().items()}
         found = {name: value.shape for name, value in self.state_dict.items()}
-        wrong = [name for name in {**wanted, **found} if wanted.get(name) != found.get(name)]
+        wrong = [
+            name for name in {**wanted, **found} if wanted.get(name) != found.get(name) or 0 in wanted[name]
+        ]
         if wrong:
             raise BundleError(
                 f"the bundle's weights do not fit its network: {len(wrong)} tensors are missing, unexpected "
@@ -95,7 +101,7 @@ class Bundle:
         for problem, wrong_here in problems.items():
             if wrong_here:
                 raise BundleError(f"the bundle's preprocessing does not fit its network: it {problem}")
-        if isinstance(network.head, PooledHead) and not network.head.pooled:
+        if not network.head.pooled:
             raise BundleError("the bundle's network ends in a map, not in one number for each label")
 
     def with_metrics(self, **metrics: Any) -> "Bundle":
@@ -127,7 +133,7 @@ def save_bundle(bundle: Bundle, path: Path) -> None:
     files = {
         WEIGHTS_FILE: weights,
         MANIFEST_FILE: _to_json(manifest),
-        CARD_FILE: write_card(manifest).encode(),
+        CARD_FILE: write_card(manifest).encode(errors="replace"),
     }
     try:
         if path.suffix == ".zip":
@@ -143,7 +149,8 @@ def save_bundle(bundle: Bundle, path: Path) -> None:
 
 def _to_json(manifest: Mapping[str, Any]) -> bytes:
     try:
-        return json.dumps(manifest, indent=2, ensure_ascii=False, allow_nan=False).encode()
+        text = json.dumps(manifest, indent=2, ensure_ascii=False, allow_nan=False)
+        return text.encode(errors="surrogatepass")  # names of folders need not be text
     except (TypeError, ValueError) as error:
         raise BundleError(f"the bundle's description must be JSON with finite numbers: {error}") from error
 

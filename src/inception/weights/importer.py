@@ -14,8 +14,7 @@ from inception.errors import UsageError, WeightsError
 from inception.files import sha256_file
 from inception.nets.endpoints import resolve_endpoint
 from inception.nets.network import Network
-from inception.nets.registry import build_network, canonical_name
-from inception.weights.budget import at_most
+from inception.nets.registry import ARCHITECTURES, build_network, canonical_name
 from inception.weights.bundle import Bundle
 from inception.weights.formats.foreign import Foreign
 from inception.weights.formats.recognize import files_of, read_foreign
@@ -26,13 +25,14 @@ from inception.weights.matching import (
     match_tensors,
     outputs_in_file,
 )
+from inception.weights.preprocessing import PREPROCESSING
 from inception.weights.sources.choose import choose_source, sources_of
 from inception.weights.sources.source import Source
 
 LABEL_SUFFIXES = (".synsets.txt", ".labels.txt")
 CONFIG_LIMIT_BYTES = 1 << 20
 PARTIAL_NUMBERS = 1 << 28
-"""Numbers (1 GB) that the fresh part of a partly filled network may have."""
+"""Numbers (1 GB) that a network filled up with fresh weights may have."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,8 @@ def import_weights(
 ) -> tuple[Bundle, ImportReport]:
     """Read the weights at `path` into network `name` and make a bundle of them.
 
-    The format, the tool that wrote it, the number of classes, and whether there are auxiliary heads, are taken
-    from the file.
+    The format, the tool that wrote it, the number of classes, and whether there are auxiliary heads, are
+    taken from the file.
 
     Args:
         path: a file of any format of `docs/weights.md`; of a TensorFlow checkpoint any file, or the prefix.
@@ -106,35 +106,26 @@ def import_weights(
     return bundle, fit.report
 
 
-def _meta_network(name: str, aux: bool, arguments: Mapping[str, Any]) -> Network:
-    """The network's shapes; a file may claim any number of classes without memory being taken for it."""
+def _shapes(name: str, aux: bool, arguments: Mapping[str, Any]) -> Network:
+    """The network without memory: a file may claim any number of classes."""
     with torch.device("meta"):
-        return build_network(name, **arguments, **({} if aux is None else {"aux_logits": aux}))
-
-
-def _with_heads(name: str, arguments: Mapping[str, Any]) -> Network:
-    try:
-        return _meta_network(name, True, arguments)
-    except UsageError:  # it has none
-        with torch.device("meta"):
-            return build_network(name, **arguments)
+        return build_network(name, aux_logits=aux, **arguments)
 
 
 def _best_fit(name: str, foreign: Foreign, tool: str | None, background: str | None) -> _Fit:
-    """Describe `name` as the file has it: its number of classes, auxiliary heads only if they are complete."""
-    shapes = _with_heads(name, {})
-    names = list(shapes.state_dict())
-    default = Preprocess(shapes.image_size, shapes.image_size)
-    source = choose_source(name, sources_of(name, default), foreign, names, tool)
+    """Describe `name` as the file has it: its classes, and auxiliary heads only if they are complete."""
+    has_heads = bool(ARCHITECTURES[name].aux_heads)
+    names = list(_shapes(name, has_heads, {}).state_dict())
+    source = choose_source(name, sources_of(name, PREPROCESSING[name]), foreign, names, tool)
     outputs = outputs_in_file(source, foreign, names)
     rows, remark = kept_rows(outputs, source, background)
     arguments = dict(source.arguments)
     if outputs is not None:
         arguments["num_classes"] = rows.stop - rows.start if rows is not None else outputs
-    network = _with_heads(name, arguments)
+    network = _shapes(name, has_heads, arguments)
     matched, report = match_tensors(network, foreign, source, rows)
     if any(key.startswith("aux") for key in (*report.missing, *(key for key, *_ in report.mis_shaped))):
-        network = _meta_network(name, False, arguments)
+        network = _shapes(name, False, arguments)
         matched, report = match_tensors(network, foreign, source, rows)
     remarks = [remark, source.note or None]
     if source.by_order:
@@ -143,7 +134,7 @@ def _best_fit(name: str, foreign: Foreign, tool: str | None, background: str | N
 
 
 def _completed(fit: _Fit, path: Path, up_to: str) -> tuple[dict[str, Tensor], list[str]]:
-    """The file's tensors with fresh ones (from a fixed seed) for those that are not there, and their names."""
+    """The file's tensors, fresh ones (from a fixed seed) for those not there, and the names of these."""
     network = fit.network
     unfit = [*fit.report.missing, *(key for key, *_ in fit.report.mis_shaped)]
     if up_to:
@@ -158,15 +149,14 @@ def _completed(fit: _Fit, path: Path, up_to: str) -> tuple[dict[str, Tensor], li
             )
     if not fit.tensors:
         raise WeightsError(f"{path} has no tensor of this network: {describe(fit.report)}")
-    with torch.random.fork_rng(devices=[]), at_most(PARTIAL_NUMBERS):
+    if sum(value.numel() for value in network.state_dict().values()) > PARTIAL_NUMBERS:
+        raise WeightsError(
+            f"{path} claims {network.num_classes} classes: too many to fill up with fresh weights"
+        )
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        try:
-            fresh = build_network(
-                network.architecture, num_classes=network.num_classes, **network.arguments
-            ).state_dict()
-        except ValueError as error:
-            raise WeightsError(f"{path}: the network cannot be completed: {error}") from error
-    return {**fresh, **fit.tensors}, unfit
+        fresh = build_network(network.architecture, num_classes=network.num_classes, **network.arguments)
+    return {**fresh.state_dict(), **fit.tensors}, unfit
 
 
 def _labels_beside(path: Path) -> Path | None:

@@ -52,13 +52,13 @@ def outputs_in_file(source: Source, foreign: Foreign, names: Iterable[str]) -> i
     """How many outputs the file's classifier has; None when it has no classifier."""
     names = list(names)
     layers = layers_by_order(names, foreign) if source.by_order else source.layers
-    for ours, axis in (("fc.bias", 0), ("fc.cccp2.conv.bias", 0), ("fc.weight", 0)):
+    for ours in ("fc.bias", "fc.cccp2.conv.bias", "fc.weight"):
         theirs = find(source, layers, ours, foreign.tensors)
         if theirs is not None and foreign.tensors[theirs].dim():
             shape = foreign.tensors[theirs].shape
-            if ours == "fc.weight" and source.layout == "tensorflow":
-                axis = -1
-            return max(shape) if ours.endswith("bias") else shape[axis]
+            if ours.endswith("bias"):
+                return max(shape)  # Caffe writes a vector as 1 x 1 x 1 x N
+            return shape[-1 if source.layout == "tensorflow" else 0]
     return None
 
 

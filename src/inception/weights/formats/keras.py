@@ -28,7 +28,7 @@ NUMBERED = {
 
 
 def read_keras(path: Path) -> Foreign:
-    """Every layer's variables as `<layer>/kernel`, `/bias`, `/gamma`, `/beta`, `/moving_mean`, `/moving_variance`.
+    """Every layer's variables: `<layer>/kernel`, `/bias`, `/gamma`, `/beta`, `/moving_mean`, `/moving_variance`.
 
     Automatic names, which count through a whole session, are renumbered from 0 (`conv2d_0`). Raises
     WeightsError when the file is damaged, and UsageError when h5py is not installed.
@@ -78,7 +78,7 @@ def _variables(path: Path, file: Any, allowance: Allowance) -> dict[str, Tensor]
         count += 1
         if count > MAX_OBJECTS:
             raise WeightsError(f"{path} has more than {MAX_OBJECTS} objects")
-        if isinstance(item, h5py.Dataset) and "optimizer" not in name.split("/")[0]:
+        if isinstance(item, h5py.Dataset) and "optimizer" not in name.partition("/")[0]:
             tensor = _dataset(path, name, item, allowance)
             if tensor is not None:
                 found[name] = tensor
@@ -115,8 +115,8 @@ def _short(name: str, found: dict[str, Tensor]) -> str:
 def _numbered(number: int, siblings: int) -> str:
     """The name of a layer's variable that Keras 3 stores under a number.
 
-    A convolution has kernel and bias; a normalisation beta, mean and variance, with gamma before them if it has
-    one.
+    A convolution has kernel and bias; a normalisation beta, mean and variance, with gamma before them if it
+    has one.
     """
     if siblings <= 2:
         return NUMBERED["convolution"][number] if number < 2 else str(number)

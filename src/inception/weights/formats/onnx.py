@@ -39,7 +39,7 @@ class _Node:
 
 
 def read_onnx(path: Path) -> Foreign:
-    """Every layer's tensors as `<layer>.weight`, `.bias`, `.mean`, `.variance`, `.epsilon`, `.scale`, `.shift`.
+    """Every layer's tensors: `<layer>.weight`, `.bias`, `.mean`, `.variance`, `.epsilon`, `.scale`, `.shift`.
 
     A layer is named after its weight (`conv1/7x7_s2_w_0`, `features.0.weight`). Weights stored beside the
     model (`<file>.data`) are read too. Raises WeightsError when the file is damaged or no ONNX model.

@@ -1,7 +1,7 @@
 """TensorFlow's files without TensorFlow: frozen graphs (`.pb`) and checkpoints of both versions.
 
-Sources of the message layouts: tensorflow/core/framework/{graph,node_def,attr_value,tensor,tensor_shape}.proto,
-tensorflow/core/protobuf/tensor_bundle.proto, tensorflow/core/util/saved_tensor_slice.proto.
+Sources of the message layouts, below tensorflow/core/: framework/{graph,node_def,attr_value,tensor}.proto and
+tensor_shape.proto, protobuf/tensor_bundle.proto, util/saved_tensor_slice.proto.
 """
 
 import math
@@ -133,7 +133,7 @@ def _filled(path: Path, name: str, values: np.ndarray, shape: tuple[int, ...]) -
 
 
 def checkpoint_prefix(path: Path) -> Path | None:
-    """The prefix of the version-2 checkpoint that `path` (its index, a data file or the prefix) belongs to."""
+    """The prefix of the version-2 checkpoint to which `path` (index, data file or the prefix) belongs."""
     name = path.name
     if name.endswith(".index"):
         prefix = path.with_name(name.removesuffix(".index"))

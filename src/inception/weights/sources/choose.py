@@ -38,8 +38,7 @@ SOURCES: Mapping[str, tuple[Source, ...]] = {
 def sources_of(network: str, preprocess: Preprocess) -> tuple[Source, ...]:
     """The known forms of a network's weights, and our own names with `preprocess` (a bundle's weights)."""
     known = SOURCES.get(network) or (onnx_source(preprocess=preprocess, imagenet_order=False),)
-    expected = known[0].preprocess if network in SOURCES else preprocess
-    own = Source("inception", TORCH_FORMATS, TORCH_BLOCKS, expected, imagenet_order=False, background=False)
+    own = Source("inception", TORCH_FORMATS, TORCH_BLOCKS, preprocess, imagenet_order=False, background=False)
     return (*known, own)
 
 

@@ -4,7 +4,6 @@ from inception.data.preprocess import Preprocess
 from inception.weights.sources.source import (
     CAFFE,
     CAFFE_224,
-    CAFFE_FORMATS,
     NO_BIAS,
     NO_GAMMA,
     SLIM_224,
@@ -87,8 +86,21 @@ CADENE_224 = Preprocess(
 )
 
 
-def _caffe(preprocess: Preprocess) -> Source:
-    return Source("caffe", CAFFE_FORMATS, CAFFE, preprocess, layers=CAFFE_LAYERS, defaults=NO_BIAS)
+# Caffe counts the border's zeros in average pools; ONNX's operator leaves them out unless it is told.
+CAFFE_ARGUMENTS = {"padding": "ceil", "count_include_pad": True}
+ONNX_ARGUMENTS = {"padding": "ceil", "count_include_pad": False}
+
+
+def _caffe(form: str, preprocess: Preprocess) -> Source:
+    return Source(
+        "caffe",
+        (form,),
+        CAFFE,
+        preprocess,
+        layers=CAFFE_LAYERS,
+        arguments=CAFFE_ARGUMENTS if form == "caffe" else ONNX_ARGUMENTS,
+        defaults=NO_BIAS,
+    )
 
 
 SOURCES = {
@@ -103,12 +115,14 @@ SOURCES = {
             arguments={"separable": True},
             defaults=NO_GAMMA,
         ),
-        _caffe(CAFFE_224),
-        onnx_source(preprocess=CAFFE_224),
+        _caffe("caffe", CAFFE_224),
+        _caffe("onnx", CAFFE_224),
+        onnx_source(preprocess=CAFFE_224, arguments=ONNX_ARGUMENTS),
     ),
     "inception_v2_caffe": (
         Source("cadene", TORCH_FORMATS, CADENE, CADENE_224, layers=CADENE_LAYERS, background=False),
-        _caffe(CADENE_224),
+        _caffe("caffe", CADENE_224),
+        _caffe("onnx", CADENE_224),
         onnx_source(preprocess=CADENE_224),
     ),
 }

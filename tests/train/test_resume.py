@@ -1,0 +1,281 @@
+"""A run that was interrupted, killed or damaged ends as the one that was not, or says what to do."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import replace
+
+import pytest
+import torch
+from shapes import tiny_config
+
+from inception.errors import TrainingError, UsageError
+from inception.train import loop as loop_module
+from inception.train.checkpoint import CHECKPOINT_FILE
+from inception.train.interrupt import Interrupted, stop_on_signals
+from inception.train.log import MetricsLog, Silent, read_rows
+from inception.train.run import train_bundle
+from inception.weights.bundle import load_bundle
+
+
+class StopAfter(Silent):
+    """Presses Ctrl-C after so many batches."""
+
+    def __init__(self, batches: int, number: int = signal.SIGINT) -> None:
+        self.left, self.number = batches, number
+
+    def batch_done(self, images, loss):
+        self.left -= 1
+        if self.left == 0:
+            signal.raise_signal(self.number)
+
+
+def config(shapes, folder, **options):
+    return tiny_config(shapes, folder, **{"epochs": 3, "batch_size": 10, **options})
+
+
+def comparable(folder):
+    """The rows of metrics.jsonl without what depends on the clock."""
+    timed = {"images_per_s", "seconds"}
+    return [{k: v for k, v in row.items() if k not in timed} for row in read_rows(folder / "metrics.jsonl")]
+
+
+def assert_same_run(ours, theirs):
+    assert comparable(ours) == comparable(theirs)
+    first, second = load_bundle(ours / "bundle"), load_bundle(theirs / "bundle")
+    assert first.state_dict.keys() == second.state_dict.keys()
+    for name, value in second.state_dict.items():
+        assert torch.equal(first.state_dict[name], value), name
+    assert (first.temperature, first.unknown_threshold) == (second.temperature, second.unknown_threshold)
+    assert first.metrics == second.metrics
+
+
+NETWORKS = {
+    "sgd": {},
+    "adamw": {"optimizer": "adamw", "learning_rate": 0.003},
+    "dropout and auxiliary heads": {"model": "googlenet", "dropout": 0.5, "learning_rate": 0.01},
+}
+
+
+@pytest.fixture(scope="module", params=NETWORKS)
+def straight(request, shapes, tmp_path_factory):
+    """An uninterrupted run, and the options that make it."""
+    folder = tmp_path_factory.mktemp("straight") / "run"
+    train_bundle(config(shapes, folder, **NETWORKS[request.param]))
+    return folder, NETWORKS[request.param]
+
+
+# 48 images make 5 batches an epoch: at the end of the first, in the middle of the second.
+@pytest.mark.parametrize("batches", [5, 8])
+def test_an_interrupted_run_ends_bit_identical(straight, shapes, tmp_path, batches):
+    folder, options = straight
+    wanted = config(shapes, tmp_path / "run", **options)
+    with pytest.raises(Interrupted, match=r"continue with --resume") as caught:
+        train_bundle(wanted, StopAfter(batches))
+    assert caught.value.exit_code == 130
+    result = train_bundle(replace(wanted, resume=True))
+    assert_same_run(tmp_path / "run", folder)
+    assert result.metrics == load_bundle(folder / "bundle").metrics["val"]
+
+
+def test_interrupted_again_and_again(straight, shapes, tmp_path):
+    folder, options = straight
+    wanted = config(shapes, tmp_path / "run", **options)
+    for attempt in range(30):
+        try:
+            train_bundle(replace(wanted, resume=attempt > 0), StopAfter(2, signal.SIGTERM))
+        except Interrupted:
+            continue
+        break
+    assert 5 <= attempt < 30
+    assert_same_run(tmp_path / "run", folder)
+
+
+def test_a_finished_run_can_be_resumed_without_harm(shapes, tmp_path):
+    train_bundle(config(shapes, tmp_path / "run", epochs=1))
+    before = load_bundle(tmp_path / "run" / "bundle")
+    metrics = (tmp_path / "run" / "metrics.jsonl").read_text()
+    train_bundle(config(shapes, tmp_path / "run", epochs=1, resume=True))
+    after = load_bundle(tmp_path / "run" / "bundle")
+    assert all(torch.equal(after.state_dict[name], value) for name, value in before.state_dict.items())
+    assert (tmp_path / "run" / "metrics.jsonl").read_text() == metrics
+
+
+def test_resume_needs_no_other_option(shapes, tmp_path):
+    with pytest.raises(Interrupted):
+        train_bundle(config(shapes, tmp_path / "run"), StopAfter(3))
+    from inception.train.config import TrainConfig
+
+    result = train_bundle(TrainConfig(output=str(tmp_path / "run"), resume=True))
+    assert len(read_rows(tmp_path / "run" / "metrics.jsonl")) == 3
+    assert result.bundle == tmp_path / "run" / "bundle"
+
+
+def test_resume_of_a_new_folder_starts_a_run(shapes, tmp_path):
+    train_bundle(config(shapes, tmp_path / "run", epochs=1, resume=True))
+    assert len(read_rows(tmp_path / "run" / "metrics.jsonl")) == 1
+
+
+def test_resume_refuses_other_options_and_other_data(shapes, tmp_path):
+    with pytest.raises(Interrupted):
+        train_bundle(config(shapes, tmp_path / "run"), StopAfter(3))
+    with pytest.raises(UsageError, match="learning_rate"):
+        train_bundle(config(shapes, tmp_path / "run", resume=True, learning_rate=0.5))
+    from shapes import write_shapes
+
+    other = write_shapes(tmp_path / "other", {"train": 3, "val": 1})
+    with pytest.raises(TrainingError, match="data has changed"):
+        train_bundle(config(other, tmp_path / "run", resume=True))
+
+
+@pytest.mark.parametrize("damage", ["cut", "text", "empty", "flipped header", "no metadata", "lost tensors"])
+def test_a_damaged_checkpoint_is_a_clear_error(shapes, tmp_path, damage):
+    import safetensors.torch
+
+    with pytest.raises(Interrupted):
+        train_bundle(config(shapes, tmp_path / "run"), StopAfter(2))
+    path = tmp_path / "run" / CHECKPOINT_FILE
+    data = path.read_bytes()
+    if damage == "cut":
+        path.write_bytes(data[: len(data) // 2])
+    elif damage == "text":
+        path.write_text("no checkpoint")
+    elif damage == "empty":
+        path.write_bytes(b"")
+    elif damage == "flipped header":
+        path.write_bytes(data[:20] + b"\xff" + data[21:])
+    elif damage == "no metadata":
+        safetensors.torch.save_file(safetensors.torch.load_file(path), path)
+    else:
+        with safetensors.safe_open(path, "pt") as file:
+            metadata = file.metadata()
+        safetensors.torch.save_file({"random.cpu": torch.get_rng_state()}, path, metadata)
+    with pytest.raises(TrainingError, match=rf"{CHECKPOINT_FILE}.*remove it to start anew") as caught:
+        train_bundle(config(shapes, tmp_path / "run", resume=True))
+    assert "\n" not in str(caught.value)
+
+
+def test_long_runs_are_saved_within_the_epoch(shapes, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop_module, "CHECKPOINT_SECONDS", 0.0)
+
+    class Crash(Exception):  # noqa: N818
+        pass
+
+    class Crashing(Silent):
+        left = 4
+
+        def batch_done(self, images, loss):
+            self.left -= 1
+            if self.left == 0:
+                raise Crash
+
+    with pytest.raises(Crash):
+        train_bundle(config(shapes, tmp_path / "run"), Crashing())
+    train_bundle(config(shapes, tmp_path / "run", resume=True))
+    train_bundle(config(shapes, tmp_path / "straight"))
+    assert_same_run(tmp_path / "run", tmp_path / "straight")
+
+
+SCRIPT = """
+import sys, torch
+torch.set_num_threads(1)
+from inception.cli.main import run
+sys.exit(run(sys.argv[1:]))
+"""
+
+
+def command(shapes, folder, *more: str) -> list[str]:
+    options = [
+        "--width",
+        "0.05",
+        "--epochs",
+        "3",
+        "--batch-size",
+        "10",
+        "--precision",
+        "float32",
+        "--device",
+        "cpu",
+    ]
+    return [sys.executable, "-c", SCRIPT, "train", str(shapes), "--output", str(folder), *options, *more]
+
+
+def wait_for(path, seconds: float = 60.0) -> None:
+    end = time.monotonic() + seconds
+    while not path.exists() and time.monotonic() < end:
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("moment", [0.3])
+def test_a_killed_run_resumes_and_ends_the_same(shapes, tmp_path, moment):
+    process = subprocess.Popen(
+        command(shapes, tmp_path / "run"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    wait_for(tmp_path / "run" / "metrics.jsonl")
+    time.sleep(moment)
+    process.kill()
+    process.wait()
+    resumed = subprocess.run(
+        command(shapes, tmp_path / "run", "--resume"), capture_output=True, text=True, check=False
+    )
+    assert resumed.returncode == 0, resumed.stderr
+    train_bundle(config(shapes, tmp_path / "straight"))
+    assert_same_run(tmp_path / "run", tmp_path / "straight")
+
+
+def test_ctrl_c_saves_says_how_to_go_on_and_exits_130(shapes, tmp_path):
+    process = subprocess.Popen(
+        command(shapes, tmp_path / "run", "--epochs", "500"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    wait_for(tmp_path / "run" / CHECKPOINT_FILE)
+    process.send_signal(signal.SIGINT)
+    output, messages = process.communicate(timeout=60)
+    assert process.returncode == 130, messages
+    assert output == ""
+    assert "continue with --resume" in messages
+    assert "Traceback" not in messages
+    assert json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[0])["epoch"] == 1
+
+
+def test_a_second_signal_acts_as_ever():
+    with pytest.raises(KeyboardInterrupt), stop_on_signals() as stop:
+        assert not stop.requested
+        signal.raise_signal(signal.SIGINT)
+        assert stop.requested
+        signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_handlers_are_put_back_and_other_threads_left_alone():
+    before = signal.getsignal(signal.SIGTERM)
+    with stop_on_signals():
+        assert signal.getsignal(signal.SIGTERM) is not before
+    assert signal.getsignal(signal.SIGTERM) is before
+    seen = []
+
+    def work():
+        with stop_on_signals() as stop:
+            seen.append((stop.requested, signal.getsignal(signal.SIGTERM) is before))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert seen == [(False, True)]
+
+
+def test_a_metrics_line_cut_off_by_a_crash_is_left_out(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text('{"epoch": 1, "train_loss": 2.0}\n{"epoch": 2, "tr')
+    assert read_rows(tmp_path / "metrics.jsonl") == [{"epoch": 1, "train_loss": 2.0}]
+    assert read_rows(tmp_path / "nowhere") == []
+    log = MetricsLog(tmp_path, keep_epochs=1)
+    log.add({"epoch": 2, "train_loss": 1.0})
+    log.close()
+    assert [row["epoch"] for row in read_rows(tmp_path / "metrics.jsonl")] == [1, 2]
+    assert os.path.getsize(tmp_path / "curves.png") > 1000  # noqa: PTH202
