@@ -209,7 +209,7 @@ def read_labels(path: Path | None, count: int, imagenet_order: bool = False) -> 
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     if len(lines) == 1001 and count == 1000:
         lines = lines[1:]
-    if len(lines) < count:
+    if len(lines) < (1001 if count == 1008 else count):
         raise UsageError(f"{path} has {len(lines)} labels, the network has {count} outputs")
     if count == 1008:
         return ("(dummy)", *lines[1:1001], *(f"(unused {index})" for index in range(1001, count)))

@@ -28,7 +28,7 @@ NUMBERED = {
 
 
 def read_keras(path: Path) -> Foreign:
-    """Every layer's variables: `<layer>/kernel`, `/bias`, `/gamma`, `/beta`, `/moving_mean`, `/moving_variance`.
+    """Every layer's variables: `<layer>/kernel`, `/bias`, `/gamma`, `/beta`, `/moving_mean` and so on.
 
     Automatic names, which count through a whole session, are renumbered from 0 (`conv2d_0`). Raises
     WeightsError when the file is damaged, and UsageError when h5py is not installed.

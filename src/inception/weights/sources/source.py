@@ -133,7 +133,7 @@ NO_GAMMA = {"bn.weight": 1.0, "conv.bias": 0.0}
 NO_BIAS = {"conv.bias": 0.0}
 
 # Preprocessing of the tools. Sources: torchvision's and timm's installed metadata; slim's
-# inception_preprocessing.py (central 87.5%) and vgg_preprocessing.py; keras/src/applications/imagenet_utils.py;
+# inception_preprocessing.py (central 87.5%) and vgg_preprocessing.py; Keras's applications/imagenet_utils.py;
 # the deploy and train_val files of BVLC/caffe; Cadene's settings (for BN-Inception).
 HALF = {"mean": (0.5,) * 3, "std": (0.5,) * 3}
 TORCHVISION_224 = Preprocess(resize="shortest", crop_fraction=0.875)
