@@ -42,8 +42,8 @@ def import_command(
     """Read FILE into a network and write a bundle.
 
     FILE comes from PyTorch (.pth, .safetensors), Keras (.h5, .keras, .weights.h5), TensorFlow (a checkpoint,
-    or a frozen .pb), Caffe (.caffemodel) or ONNX. Nothing in it is executed. Class names come from --labels, or
-    from FILE's neighbour `<stem>.synsets.txt` or `<stem>.labels.txt`.
+    or a frozen .pb), Caffe (.caffemodel) or ONNX. Nothing in it is executed. Class names come from --labels,
+    or from FILE's neighbour `<stem>.synsets.txt` or `<stem>.labels.txt`.
     """
     bundle, report = import_weights(file, name, labels, partial=partial, tool=tool, background=background)
     save_bundle(bundle, output)

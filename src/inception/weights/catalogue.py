@@ -243,7 +243,7 @@ def _google() -> Iterator[Entry]:
         None,
         "",
         member="classify_image_graph_def.pb",
-        note="the network of the Fréchet inception distance; its last module pools by maximum, ours by average",
+        note="the network behind the Fréchet inception distance; its last module pools by maximum, ours not",
     )
 
 

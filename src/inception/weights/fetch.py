@@ -66,13 +66,13 @@ def _is_there(path: Path, entry: Entry) -> bool:
 def _refuse(entry: Entry, destination: Path, allow_unverified: bool, offline: bool) -> None:
     if offline:
         raise DownloadError(
-            f"{entry.name} is not in the cache: run `inception weights get {entry.name}`, or put {entry.file} "
-            f"into {destination.parent}"
+            f"{entry.name} is not in the cache: run `inception weights get {entry.name}`, or put "
+            f"{entry.file} into {destination.parent}"
         )
     if entry.checksum is None and not allow_unverified:
         raise UsageError(
-            f"nobody publishes a checksum of {entry.name} ({entry.url}): allow it with --allow-unverified, or "
-            f"put the file into {destination.parent} yourself"
+            f"nobody publishes a checksum of {entry.name} ({entry.url}): allow it with --allow-unverified, "
+            f"or put the file into {destination.parent} yourself"
         )
 
 

@@ -52,8 +52,8 @@ def create_model(
         )
     if not isinstance(pretrained, str | Path):
         raise UsageError(
-            "pretrained takes the path of a bundle (make one with `inception import`) or the name of published "
-            "weights (see `inception weights list`)"
+            "pretrained takes the path of a bundle (make one with `inception import`) or the name of "
+            "published weights (see `inception weights list`)"
         )
     if str(pretrained) in CATALOGUE and not Path(pretrained).exists():
         bundle = published_bundle(str(pretrained), offline=True)

@@ -1,0 +1,12 @@
+"""Weights tests run on one thread: the networks are real, the machine may be busy."""
+
+import pytest
+import torch
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
