@@ -1,4 +1,4 @@
-"""Other libraries' networks with lively random weights, and comparing their logits with an imported bundle's."""
+"""Other libraries' networks with lively random weights, and how far an imported bundle's logits are off."""
 
 import numpy as np
 import torch

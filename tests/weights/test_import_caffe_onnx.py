@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,69 +16,20 @@ from inception.weights.formats.onnx import read_onnx
 from inception.weights.importer import import_weights
 
 onnx = pytest.importorskip("onnx")
-onnxruntime = pytest.importorskip("onnxruntime")
-
-WEIGHTS = ("_w_0", "_b_0", "_scale_0", "_bias_0", "_mean_0", "_var_0")
-POSITIVE = ("bn/sc_w_0", "_scale_0", "_var_0")
-
-
-def light_graph(name):
-    path = Path(onnx.__file__).parent / f"backend/test/data/light/{name}.onnx"
-    if not path.is_file():
-        pytest.skip(f"this onnx wheel ships no {name}.onnx")
-    return onnx.load(path)
+pytest.importorskip("onnxruntime")
+from light_graphs import (  # noqa: E402 - it needs both
+    fill_with_random_weights,
+    graph_logits,
+    light_graph,
+    use_ceil_pools,
+)
 
 
-def fill(model, seed=0):
-    """Random weights in place of the shipped constants; returned by their names."""
-    generator = np.random.default_rng(seed)
-    stored = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
-    shapes = {name: value.shape for name, value in stored.items() if name.endswith(WEIGHTS)}
-    for node in [node for node in model.graph.node if node.op_type == "ConstantOfShape"]:
-        shapes[node.output[0]] = tuple(stored[node.input[0]])
-        model.graph.node.remove(node)
-    kept = [tensor for tensor in model.graph.initializer if tensor.name not in shapes]
-    del model.graph.initializer[:]
-    model.graph.initializer.extend(kept)
-    values = {}
-    for name, shape in shapes.items():
-        if name.endswith(POSITIVE):
-            values[name] = generator.uniform(0.5, 1.5, shape).astype(np.float32)
-        else:
-            scale = (2 / np.prod(shape[1:])) ** 0.5 if name.endswith("_w_0") else 0.1
-            values[name] = generator.standard_normal(shape, dtype=np.float32) * np.float32(scale)
-        model.graph.initializer.append(onnx.numpy_helper.from_array(values[name], name))
-    return values
-
-
-def round_up(model):
-    """Caffe's pools, which ONNX could not express when these graphs were made."""
-    model.opset_import[0].version = 10
+def count_the_border(model):
+    """Caffe counts the zeros of the border in average pools."""
     for node in model.graph.node:
-        attributes = {attribute.name: attribute for attribute in node.attribute}
-        if node.op_type == "MaxPool" and attributes["strides"].ints[0] > 1:
-            node.attribute.append(onnx.helper.make_attribute("ceil_mode", 1))
-            attributes["pads"].CopyFrom(onnx.helper.make_attribute("pads", [0, 0, 0, 0]))
         if node.op_type == "AveragePool":
-            if attributes["kernel_shape"].ints[0] > 3:
-                attributes["pads"].CopyFrom(onnx.helper.make_attribute("pads", [0, 0, 0, 0]))
-            else:
-                node.attribute.append(onnx.helper.make_attribute("count_include_pad", 1))
-
-
-def run(model, x):
-    last = [node for node in model.graph.node if node.op_type == "Gemm"][-1]
-    del model.graph.output[:]
-    model.graph.output.append(
-        onnx.helper.make_tensor_value_info(last.output[0], onnx.TensorProto.FLOAT, None)
-    )
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
-    return session.run(None, {"data_0": x.numpy()})[0]
+            node.attribute.append(onnx.helper.make_attribute("count_include_pad", 1))
 
 
 def caffe_layers(values):
@@ -108,10 +58,10 @@ def caffe_layers(values):
 @pytest.fixture(scope="module")
 def googlenet():
     model = light_graph("light_inception_v1")
-    values = fill(model)
-    round_up(model)
+    values = fill_with_random_weights(model, np.random.default_rng(0))
+    use_ceil_pools(model)
     x = images(224, scale=60.0)
-    return model, values, x, run(model, x)
+    return model, values, x, graph_logits(model, x.numpy())
 
 
 @pytest.mark.parametrize("legacy", [False, True], ids=["layer", "layers"])
@@ -166,9 +116,9 @@ def test_weights_outside_the_folder_are_not_read(googlenet, tmp_path):
 @pytest.fixture(scope="module")
 def inception_v2():
     model = light_graph("light_inception_v2")
-    values = fill(model)
+    values = fill_with_random_weights(model, np.random.default_rng(0))
     x = images(224)
-    return model, values, x, run(model, x)
+    return model, values, x, graph_logits(model, x.numpy())
 
 
 def test_inception_v2_as_onnx(inception_v2, tmp_path):
@@ -181,8 +131,8 @@ def test_inception_v2_as_onnx(inception_v2, tmp_path):
 
 def test_inception_v2_as_a_caffemodel(inception_v2, tmp_path):
     model, values, x, _ = inception_v2
-    round_up(model)
-    expected = run(model, x)  # Caffe counts the border in average pools
+    count_the_border(model)
+    expected = graph_logits(model, x.numpy())
     path = write_caffe(tmp_path / "v2.caffemodel", caffe_layers(values))
     bundle, report = import_weights(path, "inception_v2")
     assert report.unexpected == ()
@@ -192,10 +142,10 @@ def test_inception_v2_as_a_caffemodel(inception_v2, tmp_path):
 
 def test_alexnet_as_a_caffemodel_and_as_onnx(tmp_path):
     model = light_graph("light_bvlc_alexnet")
-    values = fill(model)
-    round_up(model)
+    values = fill_with_random_weights(model, np.random.default_rng(0))
+    use_ceil_pools(model)
     x = images(224, scale=60.0)
-    expected = run(model, x)
+    expected = graph_logits(model, x.numpy())
     onnx.save(model, tmp_path / "alexnet.onnx")
     write_caffe(tmp_path / "alexnet.caffemodel", caffe_layers(values), legacy=True)
     for file in ("alexnet.onnx", "alexnet.caffemodel"):
