@@ -71,6 +71,7 @@ def _variables(path: Path, file: Any, allowance: Allowance) -> dict[str, Tensor]
     import h5py
 
     found: dict[str, Tensor] = {}
+    given: dict[str, str] = {}
     count = 0
 
     def visit(name: str, item: Any) -> None:
@@ -78,13 +79,15 @@ def _variables(path: Path, file: Any, allowance: Allowance) -> dict[str, Tensor]
         count += 1
         if count > MAX_OBJECTS:
             raise WeightsError(f"{path} has more than {MAX_OBJECTS} objects")
+        if "name" in item.attrs:
+            given[name] = str(item.attrs["name"])
         if isinstance(item, h5py.Dataset) and "optimizer" not in name.partition("/")[0]:
             tensor = _dataset(path, name, item, allowance)
             if tensor is not None:
                 found[name] = tensor
 
     file.visititems(visit)  # each object once, however often it is linked
-    return {_short(name, found): tensor for name, tensor in found.items()}
+    return {_short(path, name, found, given): tensor for name, tensor in found.items()}
 
 
 def _dataset(path: Path, name: str, item: Any, allowance: Allowance) -> Tensor | None:
@@ -101,12 +104,22 @@ def _dataset(path: Path, name: str, item: Any, allowance: Allowance) -> Tensor |
     return torch.from_numpy(np.ascontiguousarray(array.astype(array.dtype.newbyteorder("="))))
 
 
-def _short(name: str, found: dict[str, Tensor]) -> str:
-    """`<layer>/<variable>` of a path in the file, whichever of Keras's three layouts it has."""
+def _short(path: Path, name: str, found: dict[str, Tensor], given: dict[str, str]) -> str:
+    """`<layer>/<variable>` of a path in the file, whichever of Keras's layouts it has.
+
+    Keras 3 files a layer under its kind and a number that follows the graph's depth; only its name, an
+    attribute of its `vars`, says which layer it is.
+    """
     parts = name.split("/")
     if len(parts) >= 3 and parts[-2] == "vars" and parts[-1].isdigit():
+        layer = given.get("/".join(parts[:-2])) or given.get("/".join(parts[:-1]))
+        if layer is None:
+            raise WeightsError(
+                f"{path} does not say the names of its layers (an early Keras 3 wrote it): load it in Keras "
+                "and save it again, as .h5 or with a newer Keras"
+            )
         siblings = sum(1 for other in found if other.rpartition("/")[0] == "/".join(parts[:-1]))
-        return f"{parts[-3]}/{_numbered(int(parts[-1]), siblings)}"
+        return f"{layer}/{_numbered(int(parts[-1]), siblings)}"
     variable = parts[-1].removesuffix(":0")
     layer = parts[-2] if len(parts) > 1 else ""
     return f"{layer}/{variable}"
