@@ -97,7 +97,7 @@ def test_the_real_released_weights_survive_the_graph_form(shared, tmp_path):
 
 @pytest.mark.parametrize("form", ["content", "floats"])
 def test_every_form_of_a_constant(tmp_path, form):
-    values = {"a": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.float32(3).reshape(())}
+    values = {"a": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.float32([3])}
     tensors = read_graph(write_graph(tmp_path / "x.pb", values, form)).tensors
     assert all(np.array_equal(tensors[name].numpy(), value) for name, value in values.items())
     half = {"h": np.array([[1.5, -2.25]], np.float16)}

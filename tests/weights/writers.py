@@ -157,7 +157,7 @@ def write_old_checkpoint(path: Path, arrays: Arrays, *, compress: bool = False) 
         array = arrays[name]
         full = text(4, b"".join(text(1, b"") for _ in array.shape))
         meta += text(1, text(1, name) + text(2, tf_shape(array.shape)) + number(3, 1) + full)
-        tensor = number(1, 1) + text(5, array.astype("<f4").tobytes())
+        tensor = text(5, array.astype("<f4").tobytes())  # TensorFlow leaves kind and shape to the header
         saved = text(1, name) + text(2, b"".join(text(1, b"") for _ in array.shape)) + text(3, tensor)
         entries.append((b"\0" + name.encode(), text(2, saved)))
     path.write_bytes(table([(b"", text(1, meta)), *entries], per_block=2, compress=compress))

@@ -158,7 +158,7 @@ def _replacement(
     shape = network.state_dict()[name].shape
     if role == "bn.num_batches_tracked":  # absent from files of 2017
         return torch.zeros(shape, dtype=torch.int64)
-    if role.startswith("bn.") and "mean" in "".join(source.roles.get("bn.running_mean", ())):
+    if role.startswith("bn."):
         folded = _folded_norm(network, source, layers, layer, role, tensors, used)
         if folded is not None:
             return folded

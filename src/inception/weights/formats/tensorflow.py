@@ -51,7 +51,7 @@ def _read_graph(path: Path) -> Foreign:
         if op != "Const" or value is None:
             continue
         tensor = _tensor_proto(path, name, value, allowance)
-        if tensor is not None:
+        if tensor is not None and tensor.dim() > 0 and tensor.is_floating_point():  # others are no weights
             tensors[name] = tensor
     if not tensors:
         raise WeightsError(f"{path} is not a frozen graph: it has no Const node")
@@ -82,10 +82,18 @@ def _shape(path: Path, name: str, message: memoryview) -> tuple[int, ...]:
 
 
 def _tensor_proto(
-    path: Path, name: str, message: memoryview, allowance: Allowance, shape: tuple[int, ...] | None = None
+    path: Path,
+    name: str,
+    message: memoryview,
+    allowance: Allowance,
+    shape: tuple[int, ...] | None = None,
+    dtype: int = 0,
 ) -> Tensor | None:
-    """A TensorProto as a tensor; None for kinds that hold no weights (text, resources)."""
-    dtype, content = 0, None
+    """A TensorProto as a tensor; None for kinds that hold no weights (text, resources).
+
+    `shape` and `dtype` stand where they are told elsewhere and not in the message.
+    """
+    content = None
     parts: dict[int, list[wire.Value]] = {}
     for number, value in wire.fields(message):
         if number == 1:
@@ -224,30 +232,32 @@ def _shard(prefix: Path, number: int, count: int) -> memoryview:
 def _read_version1(path: Path) -> Iterator[tuple[str, Tensor]]:
     data = memoryview(path.read_bytes())
     allowance = Allowance(path, len(data), times=4)  # blocks may be compressed
-    shapes: dict[str, tuple[int, ...]] = {}
+    declared: dict[str, tuple[tuple[int, ...], int]] = {}
     for _, value in sstable.entries(data):
         for number, message in wire.fields(value):
             if number == 1:
-                shapes |= _declared_shapes(path, wire.as_bytes(message))
+                declared |= _declared(path, wire.as_bytes(message))
             elif number == 2:
                 saved = dict(wire.fields(wire.as_bytes(message)))
                 name = wire.as_text(saved[1])
                 if 2 in saved and _is_part(wire.as_bytes(saved[2])):
                     raise WeightsError(f"{path}: variable {name} is stored in slices, which are not read")
                 proto = wire.as_bytes(saved[3])
-                tensor = _tensor_proto(path, name, proto, allowance, shapes.get(name))
+                tensor = _tensor_proto(path, name, proto, allowance, *declared.get(name, ()))
                 if tensor is not None:
                     yield name, tensor
 
 
-def _declared_shapes(path: Path, meta: memoryview) -> dict[str, tuple[int, ...]]:
-    shapes = {}
+def _declared(path: Path, meta: memoryview) -> dict[str, tuple[tuple[int, ...], int]]:
+    """Shape and kind of every variable of a version-1 checkpoint."""
+    found = {}
     for number, message in wire.fields(meta):
         if number == 1:
             tensor = dict(wire.fields(wire.as_bytes(message)))
             name = wire.as_text(tensor[1])
-            shapes[name] = _shape(path, name, wire.as_bytes(tensor[2])) if 2 in tensor else ()
-    return shapes
+            shape = _shape(path, name, wire.as_bytes(tensor[2])) if 2 in tensor else ()
+            found[name] = (shape, wire.as_int(tensor.get(3, 0)))
+    return found
 
 
 def _is_part(extents: memoryview) -> bool:

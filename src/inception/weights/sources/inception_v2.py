@@ -38,8 +38,8 @@ _BRANCHES = (
     ("b3x3_reduce", "3x3_reduce", "Branch_1/Conv2d_0a_1x1"),
     ("b3x3", "3x3", "Branch_1/Conv2d_0b_3x3"),
     ("double3x3_reduce", "double3x3_reduce", "Branch_2/Conv2d_0a_1x1"),
-    ("double3x3_a", "double3x3a", "Branch_2/Conv2d_0b_3x3"),
-    ("double3x3_b", "double3x3b", "Branch_2/Conv2d_0c_3x3"),
+    ("double3x3a", "double3x3a", "Branch_2/Conv2d_0b_3x3"),
+    ("double3x3b", "double3x3b", "Branch_2/Conv2d_0c_3x3"),
     ("pool_proj", "pool_proj", "Branch_3/Conv2d_0b_1x1"),
 )
 _REDUCTIONS = (
@@ -50,8 +50,8 @@ _REDUCTION_BRANCHES = (
     ("b3x3_reduce", "3x3_reduce", "Branch_0/Conv2d_0a_1x1"),
     ("b3x3", "3x3", "Branch_0/Conv2d_1a_3x3"),
     ("double3x3_reduce", "double3x3_reduce", "Branch_1/Conv2d_0a_1x1"),
-    ("double3x3_a", "double3x3a", "Branch_1/Conv2d_0b_3x3"),
-    ("double3x3_b", "double3x3b", "Branch_1/Conv2d_1a_3x3"),
+    ("double3x3a", "double3x3a", "Branch_1/Conv2d_0b_3x3"),
+    ("double3x3b", "double3x3b", "Branch_1/Conv2d_1a_3x3"),
 )
 _ROWS = (
     *_OUTSIDE,
