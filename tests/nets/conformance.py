@@ -67,7 +67,7 @@ PEERS: list[tuple[str, Reference]] = [
 # (network, graph, arguments, whether its pools are set to round up)
 GRAPHS: list[tuple[str, str, dict[str, object], bool]] = [
     ("googlenet", "light_inception_v1", {"aux_logits": False}, True),
-    ("inception_v2", "light_inception_v2", {"padding": "ceil"}, False),
+    ("inception_v2", "light_inception_v2", {"padding": "ceil", "bn_eps": 1e-5}, False),
     ("alexnet", "light_bvlc_alexnet", {}, True),
     ("vgg19", "light_vgg19", {}, False),
 ]
@@ -110,12 +110,15 @@ def copied(name: str, reference: Reference) -> tuple[Network, nn.Module]:
     names = {key: peer_name(key, NAMES.get(name, ())) for key in ours.state_dict()}
     if sorted(names.values()) != sorted(state):
         raise AssertionError(f"{name} and {reference.name}: {set(names.values()) ^ set(state)}")
-    ours.load_state_dict({key: state[theirs_key] for key, theirs_key in names.items()}, assign=True)
+    # Weights are shared, to save memory; the statistics of batch norm, which training moves, are not.
+    moving = {key for key, _ in ours.named_buffers()}
+    copies = {key: state[name].clone() if key in moving else state[name] for key, name in names.items()}
+    ours.load_state_dict(copies, assign=True)
     return ours, theirs
 
 
 def relative(ours: Tensor, theirs: Tensor) -> float:
-    return float((ours - theirs).abs().max() / theirs.abs().max())
+    return ((ours - theirs).abs().max() / theirs.abs().max()).item()
 
 
 def peer_difference(name: str, reference: Reference) -> float:
@@ -124,7 +127,7 @@ def peer_difference(name: str, reference: Reference) -> float:
     x = torch.randn(1, 3, *reference.size, generator=torch.Generator().manual_seed(2))
     with torch.no_grad():
         expected = theirs.eval()(x)
-        if not 0.1 < expected.abs().max() < 1e4 or expected.std() < 1e-2:
+        if not 0.1 < expected.abs().max() < 1e6 or expected.std() < 1e-2:
             raise AssertionError(f"{name}: the logits prove nothing: {expected}")
         return relative(ours.eval()(x), expected)
 

@@ -40,9 +40,15 @@ def fill_with_random_weights(model, generator) -> dict[str, np.ndarray]:
             values[name] = generator.uniform(0.5, 1.5, shape).astype(np.float32)
         else:
             scale = (2 / np.prod(shape[1:])) ** 0.5 if name.endswith("_w_0") else 0.1
-            values[name] = generator.standard_normal(shape, dtype=np.float32) * np.float32(scale)
+            values[name] = draw(generator, shape) * np.float32(scale)
         model.graph.initializer.append(onnx.numpy_helper.from_array(values[name], name))
     return values
+
+
+def draw(generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Standard normal numbers; large tensors repeat a million of them, with a period that fits no row."""
+    count = min(int(np.prod(shape)), 1_000_003)
+    return np.resize(generator.standard_normal(count, dtype=np.float32), shape)
 
 
 def use_ceil_pools(model) -> None:

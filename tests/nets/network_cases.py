@@ -13,9 +13,12 @@ NARROW = {"inception": 0.25, "alexnet": 0.125, "vgg": 0.125}
 every_model = pytest.mark.parametrize("name", MODELS)
 
 
+def narrow(name: str) -> dict[str, float]:
+    return {"width": next((width for prefix, width in NARROW.items() if name.startswith(prefix)), 1.0)}
+
+
 def make(name: str, **arguments):
-    width = next((width for prefix, width in NARROW.items() if name.startswith(prefix)), 1.0)
-    return build_network(name, **{"num_classes": CLASSES, "width": width, **arguments})
+    return build_network(name, **{"num_classes": CLASSES, **narrow(name), **arguments})
 
 
 def on_meta(name: str, **arguments):

@@ -71,6 +71,7 @@ COMMON_OPTIONS = (
     "stem",
     "padding",
     "count_include_pad",
+    "bn_eps",
 )
 GOOGLENET_OPTIONS = ("module", "head", "kernel5", "image_size")
 
@@ -99,6 +100,7 @@ def _build(
     stem: Literal["large", "small"] = "large",
     padding: Padding | None = None,
     count_include_pad: bool | None = None,
+    bn_eps: float | None = None,
     module: Literal["reduced", "naive"] | None = None,
     kernel5: Literal["5x5", "3x3", "3x3+3x3"] | None = None,
     head: Literal["average", "fully_connected"] | None = None,
@@ -113,7 +115,12 @@ def _build(
     rule = next(iter(architecture.min_sizes)) if padding is None else padding
     if rule not in architecture.min_sizes:
         raise ValueError(f"padding must be one of {', '.join(architecture.min_sizes)}, not {rule!r}")
-    choices = {"count_include_pad": count_include_pad, "module": module, "kernel5": kernel5}
+    choices = {
+        "count_include_pad": count_include_pad,
+        "bn_eps": bn_eps,
+        "module": module,
+        "kernel5": kernel5,
+    }
     chosen: dict[str, Any] = {name: value for name, value in choices.items() if value is not None}
     style = replace(architecture.style, width=width, padding=rule, **chosen)
     plan = Plan(

@@ -277,6 +277,7 @@ class FeatureNetwork(nn.Module):
         self.feature_info = tuple(infos[index] for index in indices)
         network.remove_auxiliary_heads()
         network.head = PooledHead(infos[-1].num_chs, pooled=False)
+        network.num_features = network.head.num_features
         network.reset_classifier(0, "")
         self.network = network
 
