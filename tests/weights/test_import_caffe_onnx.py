@@ -50,7 +50,7 @@ def caffe_layers(values):
             result.append((layer, "Scale", [scale, shift]))
         else:
             kind = "InnerProduct" if layer.startswith(("loss3", "fc")) else "Convolution"
-            weight = parts["w"].reshape(parts["w"].shape[:2]) if kind == "InnerProduct" else parts["w"]
+            weight = parts["w"].reshape(parts["w"].shape[-2:]) if kind == "InnerProduct" else parts["w"]
             result.append((layer, kind, [weight, *([parts["b"]] if "b" in parts else [])]))
     return result
 

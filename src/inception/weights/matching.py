@@ -84,10 +84,8 @@ def match_tensors(
                 continue
         else:
             used.add(theirs)
-            value = _in_our_layout(foreign.tensors[theirs], name, tuple(ours.shape), source)
+            value = _in_our_layout(foreign.tensors[theirs], name, tuple(ours.shape), source, rows)
             value = _with_our_epsilon(value, theirs, name, network, foreign.tensors)
-            if rows is not None and split_name(name)[0].rpartition(".")[2] in CLASSIFIERS:
-                value = value[rows]
         if value.shape == ours.shape:
             matched[name] = value.to(ours.dtype).contiguous()
         else:
@@ -96,10 +94,14 @@ def match_tensors(
     return matched, ImportReport(tuple(missing), tuple(unexpected), tuple(mis_shaped))
 
 
-def _in_our_layout(value: Tensor, name: str, shape: tuple[int, ...], source: Source) -> Tensor:
+def _in_our_layout(
+    value: Tensor, name: str, shape: tuple[int, ...], source: Source, rows: slice | None
+) -> Tensor:
     layer, role = split_name(name)
     if role.endswith("weight") and not role.startswith("bn."):
         value = to_torch_layout(value, source.layout, source.grids.get(layer), role == "depthwise.weight")
+    if rows is not None and layer.rpartition(".")[2] in CLASSIFIERS:
+        value = value[rows]
     if value.shape != shape and value.numel() == torch.Size(shape).numel():
         # Caffe keeps linear layers as 1 x 1 x O x I, others keep them as 1x1 convolutions.
         if [side for side in value.shape if side != 1] == [side for side in shape if side != 1]:

@@ -93,9 +93,9 @@ def _blob(path: Path, name: str, message: memoryview, allowance: Allowance) -> T
     for number, value in wire.fields(message):
         if number == 7:
             shape = []
-            for field, sides in wire.fields(wire.as_bytes(value)):
+            for field, lengths in wire.fields(wire.as_bytes(value)):
                 if field == 1:
-                    shape += wire.integers(sides)
+                    shape += wire.integers(lengths)
         elif 1 <= number <= 4:
             legacy[number] = wire.as_int(value)
         elif number in parts:

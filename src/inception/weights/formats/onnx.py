@@ -90,6 +90,7 @@ class _Reader:
         self.path = path
         self.allowance = Allowance(path, size)
         self.constants: dict[str, Tensor] = {}
+        self.origins: dict[str, str] = {}
         self.outside: dict[str, memoryview] = {}
 
     def add(self, message: memoryview, name: str = "") -> None:
@@ -151,7 +152,7 @@ class _Reader:
         return data[start : start + size]
 
     def resolve(self, nodes: list[_Node]) -> None:
-        """Add what Constant, Identity and reshaping nodes make of constants."""
+        """Add what Constant, Identity and reshaping nodes make of constants, and whose they are."""
         for node in nodes:
             if node.op == "Constant" and node.value is not None and node.outputs:
                 self.add(node.value, node.outputs[0])
@@ -159,6 +160,7 @@ class _Reader:
                 source = self.constants.get(node.inputs[0])
                 if source is not None:
                     self.constants[node.outputs[0]] = source
+                    self.origins[node.outputs[0]] = self.origins.get(node.inputs[0], node.inputs[0])
 
 
 def _layers(path: Path, nodes: list[_Node], reader: _Reader) -> Foreign:
@@ -172,7 +174,7 @@ def _layers(path: Path, nodes: list[_Node], reader: _Reader) -> Foreign:
     for node in nodes:
         if node.op not in LAYER_TYPES or len(node.inputs) < 2 or node.inputs[1] not in reader.constants:
             continue
-        layer = _layer_name(node.inputs[1], order)
+        layer = _layer_name(reader.origins.get(node.inputs[1], node.inputs[1]), order)
         order.append(layer)
         for role, tensor in _layer(node, reader.constants, consumers).items():
             tensors[f"{layer}.{role}"] = tensor
@@ -217,8 +219,9 @@ def _absorb(node: _Node, constants: dict[str, Tensor], found: dict[str, Tensor])
         return True
     if len(values) != 1 or len(node.inputs) != 2:
         return False
-    channels = found["weight"].shape[0]
-    if values[0].numel() != channels:
+    shape = found["weight"].shape
+    # A linear layer's weights may be kept as 1 x 1 x O x I.
+    if not shape or values[0].numel() != (shape[-2] if shape[:2] == (1, 1) and len(shape) == 4 else shape[0]):
         return False
     if node.op == "Mul" and "mean" in found:
         found["scale"] = found["scale"] * values[0]
