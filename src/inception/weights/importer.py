@@ -147,7 +147,7 @@ def _completed(fit: _Fit, path: Path, up_to: str) -> tuple[dict[str, Tensor], li
                 f"{path} does not fill the network up to {stage}: {len(absent)} tensors are missing or of "
                 f"another shape ({', '.join(absent[:8])}{rest})"
             )
-    if not fit.tensors:
+    if all(key.endswith("num_batches_tracked") for key in fit.tensors):  # these count as found everywhere
         raise WeightsError(f"{path} has no tensor of this network: {describe(fit.report)}")
     if sum(value.numel() for value in network.state_dict().values()) > PARTIAL_NUMBERS:
         raise WeightsError(
