@@ -88,7 +88,7 @@ def peers():
     yield from ((name, name) for name in SOURCES if name.startswith("vgg"))
 
 
-@pytest.mark.parametrize("network, name", peers())
+@pytest.mark.parametrize("network, name", list(peers()))
 def test_every_name_of_torchvision_has_its_place(network, name):
     with torch.device("meta"):
         theirs, ours = torchvision_model(name).state_dict(), build_network(network, num_classes=CLASSES)

@@ -47,8 +47,10 @@ def import_command(
     """
     bundle, report = import_weights(file, name, labels, partial=partial, tool=tool, background=background)
     save_bundle(bundle, output)
-    if report.unexpected or not report.complete:
+    if not report.complete:
         say(f"does not fit: {describe(report, limit=100)}")
+    elif report.unexpected:
+        say(f"not used: {describe(report, limit=100)}")
     remarks = bundle.provenance.get("remarks", [])
     for remark in remarks:
         say(f"note: {remark}")

@@ -5,7 +5,9 @@ Nothing in a model's configuration is executed or even read.
 
 import io
 import re
+import struct
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -54,17 +56,17 @@ def read_keras(path: Path) -> Foreign:
 
 
 def _weights_member(path: Path) -> bytes:
-    with zipfile.ZipFile(path) as archive:
-        members = {info.filename: info for info in archive.infolist()}
-        if WEIGHTS_MEMBER not in members:
-            raise WeightsError(f"{path} is no .keras file: {WEIGHTS_MEMBER} is missing")
-        info = members[WEIGHTS_MEMBER]
-        if info.file_size > MAX_EXPANSION * path.stat().st_size:
-            raise WeightsError(f"{path}: {WEIGHTS_MEMBER} claims {info.file_size} bytes")
-        try:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = {info.filename: info for info in archive.infolist()}
+            if WEIGHTS_MEMBER not in members:
+                raise WeightsError(f"{path} is no .keras file: {WEIGHTS_MEMBER} is missing")
+            info = members[WEIGHTS_MEMBER]
+            if info.file_size > MAX_EXPANSION * path.stat().st_size:
+                raise WeightsError(f"{path}: {WEIGHTS_MEMBER} claims {info.file_size} bytes")
             return archive.read(info)
-        except (zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
-            raise WeightsError(f"{path}: {WEIGHTS_MEMBER} is damaged: {error}") from error
+    except (zipfile.BadZipFile, zlib.error, struct.error) as error:
+        raise WeightsError(f"{path} is a damaged archive: {error}") from error
 
 
 def _variables(path: Path, file: Any, allowance: Allowance) -> dict[str, Tensor]:

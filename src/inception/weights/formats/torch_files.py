@@ -1,5 +1,6 @@
 """PyTorch's `.pth` files (zip and the older form) and safetensors, without executing anything."""
 
+import io
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -30,8 +31,9 @@ def read_torch(path: Path) -> Foreign:
     Raises WeightsError when it is damaged, holds anything but plain data, or claims more than it holds.
     """
     try:
-        _refuse_compressed(path)
-        content: Any = torch.load(path, map_location="cpu", weights_only=True)
+        # A file object would take the memory for any length that the pickle of the older form declares.
+        source = path if _is_plain_archive(path) else io.BytesIO(path.read_bytes())
+        content: Any = torch.load(source, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load has no error type of its own for damaged or hostile files
         if isinstance(error, WeightsError | MemoryError):
             raise
@@ -49,13 +51,15 @@ def read_torch(path: Path) -> Foreign:
     return Foreign("torch", tensors)
 
 
-def _refuse_compressed(path: Path) -> None:
-    """Stored members cannot expand beyond the file they lie in."""
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            members = archive.infolist()
-        if any(member.compress_type != zipfile.ZIP_STORED for member in members):
-            raise WeightsError(f"{path} is a compressed archive, which torch.save never writes")
+def _is_plain_archive(path: Path) -> bool:
+    """Whether it is of the zip form; WeightsError when compressed: stored members cannot expand."""
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+    if any(member.compress_type != zipfile.ZIP_STORED for member in members):
+        raise WeightsError(f"{path} is a compressed archive, which torch.save never writes")
+    return True
 
 
 def _tensors_of(content: Any, path: Path) -> dict[str, Tensor]:
