@@ -92,12 +92,27 @@ def test_both_languages_have_the_same_commands_tables_and_code():
     assert measured[0] == measured[1]
 
 
+def test_walkthrough_is_the_same_in_both_languages():
+    english, chinese = ROOT / "docs/walkthrough.md", ROOT / "docs/walkthrough.zh-CN.md"
+    assert commands(english) == commands(chinese) != []
+
+    def code(page: Path) -> list[str]:
+        return [re.sub(r"  # .*", "", block) for block in blocks(page, "python")]
+
+    assert code(english) == code(chinese) != []
+    for pattern in (r"(?m)^#+ \d+", r"(?m)^\|", r"!\[[^]]*\]\(([\w/-]+)"):
+        assert re.findall(pattern, prose(english)) == re.findall(pattern, prose(chinese)), pattern
+    numbers = [re.findall(r"\d{1,3}(?:,\d{3})+", prose(page)) for page in (english, chinese)]
+    assert numbers[0] == numbers[1]
+
+
 @pytest.mark.parametrize("line", INCEPTION_LINES)
 def test_documented_command_parses(line):
     name, *arguments = shlex.split(line)[1:]
-    command = cli.get_command(click.Context(cli), name)
+    group = click.Context(cli, help_option_names=["-h", "--help"])  # click remembers the first parse's names
+    command = cli.get_command(group, name)
     assert command is not None, f"there is no command {name}"
-    context = command.make_context(name, list(arguments))
+    context = command.make_context(name, list(arguments), parent=group)
     if name == "train":
         options = {key: value for key, value in context.params.items() if value is not None}
         TrainConfig.from_dict({k: v for k, v in options.items() if k not in ("config_path", "as_json")})
@@ -261,9 +276,12 @@ def test_quick_commands_and_python_blocks_run(workplace, monkeypatch, capsys):
     left = {path.name for path in Path("runs/photos").iterdir()}
     assert {"bundle", "metrics.jsonl", "checkpoint.safetensors", "report.html"} <= left
     for page in [ENGLISH, *sorted(ROOT.glob("docs/*.md"))]:
+        shared: dict[str, object] = {}
         for number, block in enumerate(blocks(page, "python"), start=1):
             source = block.replace("TrainConfig(", TINY_CONFIG)
-            exec(compile(source, f"{named(page)}, Python block {number}", "exec"), {})
+            # The walk-through is one session; elsewhere every block stands for itself.
+            names = shared if page.name.startswith("walkthrough") else {}
+            exec(compile(source, f"{named(page)}, Python block {number}", "exec"), names)
 
 
 def test_toml_blocks_are_configurations():

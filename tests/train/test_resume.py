@@ -55,7 +55,8 @@ def assert_same_run(ours, theirs):
 
 
 NETWORKS = {
-    "sgd": {},
+    "muon": {},
+    "sgd": {"optimizer": "sgd", "learning_rate": 0.05},
     "adamw": {"optimizer": "adamw", "learning_rate": 0.003},
     "dropout and auxiliary heads": {"model": "googlenet", "dropout": 0.5, "learning_rate": 0.01},
 }

@@ -20,6 +20,9 @@ COMMANDS = {
     "summary": ("inception.cli.summary", "summary", "Print a network as the paper's Table 1."),
     "weights": ("inception.cli.weights", "weights", "List and fetch published weights."),
     "models": ("inception.cli.models", "models", "List the networks."),
+    "compare": ("inception.cli.compare", "compare", "Compare networks by what they cost."),
+    "draw": ("inception.cli.draw", "draw", "Draw a network or a module as SVG."),
+    "study": ("inception.cli.study", "study", "Check the claims of the paper and the lecture."),
 }
 
 

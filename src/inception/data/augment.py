@@ -1,11 +1,12 @@
 """Training-time views of an image: each drawn from an explicit generator, so that a run can be repeated."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import torch
 from PIL import Image, ImageEnhance
 from torch import Tensor
 
@@ -91,11 +92,7 @@ def augmented_view(
         tensor = to_tensor(image, preprocess.color)
     else:
         tensor = preprocess.apply(image)
-    if augment.max_shift:
-        tensor = _shifted(tensor, augment.max_shift, rng)
-    if augment.flip and rng.random() < 0.5:
-        tensor = tensor.flip(2)
-    return tensor
+    return shift_and_flip(tensor[None], augment, [rng])[0]
 
 
 def _distort(image: Image.Image, strength: float, rng: np.random.Generator) -> Image.Image:
@@ -104,12 +101,21 @@ def _distort(image: Image.Image, strength: float, rng: np.random.Generator) -> I
     return image
 
 
-def _shifted(tensor: Tensor, max_shift: float, rng: np.random.Generator) -> Tensor:
-    _, height, width = tensor.shape
-    reach_y, reach_x = round(height * max_shift), round(width * max_shift)
-    dy, dx = int(rng.integers(-reach_y, reach_y + 1)), int(rng.integers(-reach_x, reach_x + 1))
-    result = tensor.new_zeros(tensor.shape)
-    result[:, max(dy, 0) : height + min(dy, 0), max(dx, 0) : width + min(dx, 0)] = tensor[
-        :, max(-dy, 0) : height + min(-dy, 0), max(-dx, 0) : width + min(-dx, 0)
-    ]
-    return result
+def shift_and_flip(images: Tensor, augment: Augment, rngs: Sequence[np.random.Generator]) -> Tensor:
+    """Shift and mirror each image as its own generator says: uint8 N x C x H x W in, the same out."""
+    _, _, height, width = images.shape
+    reach_y, reach_x = round(height * augment.max_shift), round(width * augment.max_shift)
+    rows = np.empty((len(rngs), height), dtype=np.int64)
+    columns = np.empty((len(rngs), width), dtype=np.int64)
+    for index, rng in enumerate(rngs):
+        dy = rng.integers(-reach_y, reach_y + 1) if augment.max_shift else 0
+        dx = rng.integers(-reach_x, reach_x + 1) if augment.max_shift else 0
+        rows[index] = np.arange(height) + reach_y - dy
+        columns[index] = np.arange(width) + reach_x - dx
+        if augment.flip and rng.random() < 0.5:
+            columns[index] = columns[index, ::-1]
+    padded = np.pad(images.numpy(), ((0, 0), (0, 0), (reach_y, reach_y), (reach_x, reach_x)))
+    first = np.arange(len(rngs))[:, None, None]
+    # Advanced indices around the channel slice put the channels last.
+    views = padded[first, :, rows[:, :, None], columns[:, None, :]]
+    return torch.from_numpy(views).permute(0, 3, 1, 2).contiguous()

@@ -1,8 +1,10 @@
 """Batches of uint8 images: decoded in threads ahead of the network, in an order fixed by the seed."""
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import islice
 from threading import Lock
 from typing import NamedTuple
 
@@ -11,7 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from inception.data.augment import Augment, augmented_view, view_generator
+from inception.data.augment import Augment, augmented_view, shift_and_flip, view_generator
 from inception.data.decode import decode_image
 from inception.data.preprocess import Preprocess
 from inception.data.sources import Dataset, Sample
@@ -35,6 +37,8 @@ class Batch(NamedTuple):
 
 View = Callable[[Image.Image, int], Tensor]
 """(RGB image, index of its sample) -> uint8 C x H x W."""
+Finish = Callable[[Tensor, list[int]], Tensor]
+"""(uint8 N x C x H x W, their indices) -> the same shape."""
 
 
 @dataclass
@@ -75,24 +79,42 @@ class Loader:
         return image
 
     def batches(
-        self, order: Sequence[int], batch_size: int, view: View, first_position: int = 0
+        self,
+        order: Sequence[int],
+        batch_size: int,
+        view: View,
+        finish: Finish = lambda images, indices: images,
+        first_position: int = 0,
     ) -> Iterator[Batch]:
         """Batches in the given order of sample indices, prepared ahead by at most three batches.
+
+        `view` makes one image of a batch, `finish` what is better done with all of them at once.
 
         An unreadable image is left out of its batch (which is then smaller), counted and noted.
         """
         chunks = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+        numbered = enumerate(chunks, first_position)
         with ThreadPoolExecutor(self.workers, thread_name_prefix="load") as pool:
-            queue: list[list[Future[Tensor | None]]] = []
-            submitted = 0
-            for position, chunk in enumerate(chunks, first_position):
-                while submitted < len(chunks) and len(queue) < 3:
-                    queue.append([pool.submit(self._view, index, view) for index in chunks[submitted]])
-                    submitted += 1
-                views = [future.result() for future in queue.pop(0)]
-                kept = [(i, v) for i, v in zip(chunk, views, strict=True) if v is not None]
-                if kept:
-                    yield self._collate(kept, position)
+            # One task a batch: a task an image would spend more time waiting for Python's lock than decoding.
+            queue = deque(pool.submit(self._batch, *item, view, finish) for item in islice(numbered, 3))
+            while queue:
+                batch = queue.popleft().result()
+                if batch is not None:
+                    yield batch
+                queue.extend(pool.submit(self._batch, *item, view, finish) for item in islice(numbered, 1))
+
+    def _batch(self, position: int, chunk: Sequence[int], view: View, finish: Finish) -> Batch | None:
+        views = [(index, self._view(index, view)) for index in chunk]
+        kept = [(index, tensor) for index, tensor in views if tensor is not None]
+        if not kept:
+            return None
+        indices = [index for index, _ in kept]
+        return Batch(
+            images=finish(torch.stack([tensor for _, tensor in kept]), indices),
+            targets=torch.tensor([self.samples[index].label for index in indices]),
+            indices=torch.tensor(indices),
+            position=position,
+        )
 
     def _view(self, index: int, view: View) -> Tensor | None:
         try:
@@ -103,14 +125,6 @@ class Loader:
             self.unreadable[self.samples[index].path] = str(error)
             return None
 
-    def _collate(self, kept: list[tuple[int, Tensor]], position: int) -> Batch:
-        return Batch(
-            images=torch.stack([tensor for _, tensor in kept]),
-            targets=torch.tensor([self.samples[index].label for index, _ in kept]),
-            indices=torch.tensor([index for index, _ in kept]),
-            position=position,
-        )
-
     def evaluation_batches(self, preprocess: Preprocess, batch_size: int) -> Iterator[Batch]:
         """Every sample once, in order, as evaluation and prediction see it."""
         return self.batches(range(len(self)), batch_size, lambda image, _: preprocess.apply(image))
@@ -120,11 +134,22 @@ class Loader:
     ) -> Iterator[Batch]:
         """Augmented views in an order drawn from (seed, epoch), without the first `skip` batches."""
 
-        def view(image: Image.Image, index: int) -> Tensor:
-            return augmented_view(image, preprocess, augment, view_generator(seed, epoch, index))
+        def generator(index: int) -> np.random.Generator:
+            return view_generator(seed, epoch, index)
 
-        order = training_order(len(self), seed, epoch)
-        return self.batches(order[skip * batch_size :].tolist(), batch_size, view, skip)
+        def cut(image: Image.Image, index: int) -> Tensor:
+            return augmented_view(image, preprocess, augment, generator(index))
+
+        def whole(image: Image.Image, index: int) -> Tensor:
+            return preprocess.apply(image)
+
+        def moved(images: Tensor, indices: list[int]) -> Tensor:
+            return shift_and_flip(images, augment, [generator(index) for index in indices])
+
+        order = training_order(len(self), seed, epoch)[skip * batch_size :].tolist()
+        if augment.min_area < 1.0:
+            return self.batches(order, batch_size, cut, first_position=skip)
+        return self.batches(order, batch_size, whole, moved, skip)
 
 
 def training_order(count: int, seed: int, epoch: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:

@@ -20,6 +20,7 @@ from inception.train.checkpoint import CHECKPOINT_FILE, read_config_of
 from inception.train.config import DEFAULT_NETWORK, SMALL_IMAGE, TrainConfig, resolve
 from inception.train.log import METRICS_FILE, Observer
 from inception.train.loop import Setting
+from inception.train.optimizer import is_batch_normalized
 from inception.weights.bundle import Bundle, load_bundle
 
 SIDE_SAMPLES = 32
@@ -67,7 +68,14 @@ def prepare(config: TrainConfig, observer: Observer) -> Prepared:
         raise DataError(f"{config.data} has no training images")
     if resumed is None:
         start_side = start.preprocess.height if start else 0
-        config = resolve(config, len(loader), _typical_side(loader), start_side, dataset.flip_safe)
+        config = resolve(
+            config,
+            len(loader),
+            _typical_side(loader),
+            start_side,
+            dataset.flip_safe,
+            normalized=_is_normalized(config.model or DEFAULT_NETWORK),
+        )
     torch.manual_seed(config.seed)
     preprocess = _choose_preprocess(config, start)
     network = _build(config, start, dataset, preprocess)
@@ -126,6 +134,11 @@ def _check_start(config: TrainConfig, start: Bundle | None) -> None:
         )
     if config.width != 1.0:
         raise UsageError(f"--width cannot change the network in {config.weights}: drop it")
+
+
+def _is_normalized(name: str) -> bool:
+    with torch.device("meta"):
+        return is_batch_normalized(build_network(name))
 
 
 def _default_folder(config: TrainConfig, start: Bundle | None) -> str:

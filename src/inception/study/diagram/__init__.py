@@ -1,0 +1,1 @@
+"""Diagrams of live networks as SVG."""
