@@ -85,6 +85,7 @@ def test_quick_run_fills_everything(experiment, monkeypatch):
             monkeypatch.setattr(module, name, 0.05)
     for module in (budget, lineage):
         monkeypatch.setattr(module, "TARGET_WIDTH", 0.1)
+        monkeypatch.setattr(module, "width_for", lambda make, target: 0.1)
     options = experiment.chosen(Options(quick=True, images=32, seeds=1))
     report = experiment.run(options, lambda _: None)
     assert report.seeds == (0,)
