@@ -1,10 +1,14 @@
 """Small networks and images for the tests over all models."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
 
-from inception.nets.registry import build_network, list_models
+from inception.nets.architecture import build
+from inception.nets.blocks import Residual
+from inception.nets.registry import ARCHITECTURES, build_network, list_models
 
 MODELS = list_models()
 CLASSES = 10
@@ -19,6 +23,13 @@ def narrow(name: str) -> dict[str, float]:
 
 def make(name: str, **arguments):
     return build_network(name, **{"num_classes": CLASSES, **narrow(name), **arguments})
+
+
+def make_shallow(name: str, **arguments):
+    """With two residual blocks where there are five to twenty of the same."""
+    rows = [replace(row, count=2) if isinstance(row, Residual) else row for row in ARCHITECTURES[name].rows]
+    shallow = replace(ARCHITECTURES[name], rows=tuple(rows))
+    return build(shallow, **{"num_classes": CLASSES, **narrow(name), **arguments})
 
 
 def on_meta(name: str, **arguments):

@@ -4,7 +4,8 @@ import copy
 
 import pytest
 import torch
-from network_cases import MODELS, every_model, images, make, without_dropout
+from network_cases import MODELS, every_model, images, without_dropout
+from network_cases import make_shallow as make
 from torch import nn
 
 from inception.nets.output import Output

@@ -146,7 +146,7 @@ def summarize(network: Network, image_size: int | Pair | None = None) -> Summary
         name: list(layers) for name, layers in groupby(profile(twin, size), key=lambda cost: cost.stage)
     }
     shapes = endpoint_shapes(twin, size)
-    modules = {name: _module_branches(twin, name, layers) for name, layers in stages.items()}
+    modules = _all_branches(twin, stages)
     rows = [
         _row(twin, stages, group, modules, shapes) for group in _lines(twin, stages, any(modules.values()))
     ]
@@ -201,6 +201,13 @@ def _only_window(layers: Layers) -> Pair | None:
 
 def _is_wide_convolution(layers: Layers) -> bool:
     return layers[0].kind == "convolution" and _only_window(layers) not in (None, (1, 1))
+
+
+def _all_branches(network: Network, stages: dict[str, Layers]) -> dict[str, dict[str, Layers] | None]:
+    """Every stage's branches; none at all when some module has branches that Table 1 has no columns for."""
+    found = {name: _module_branches(network, name, layers) for name, layers in stages.items()}
+    fits = all(found[name] or not isinstance(getattr(network, name), Concat) for name in stages)
+    return found if fits else dict.fromkeys(stages)
 
 
 def _module_branches(network: Network, name: str, layers: Layers) -> dict[str, Layers] | None:
