@@ -182,9 +182,9 @@ def test_damaged_files_and_other_files_are_weights_errors(bn_state, tmp_path, na
 
 
 def test_wrong_requests_are_usage_errors(bn_state, tmp_path):
-    with pytest.raises(UsageError, match=r"\.h5 files are not read; give a \.safetensors"):
-        (tmp_path / "model.h5").write_bytes(b"x")
-        import_weights(tmp_path / "model.h5", "googlenet")
+    with pytest.raises(UsageError, match=r"\.doc files are not read; give one of \.safetensors"):
+        (tmp_path / "model.doc").write_bytes(b"x")
+        import_weights(tmp_path / "model.doc", "googlenet")
     with pytest.raises(UsageError, match="there is no weights file at"):
         import_weights(tmp_path / "nowhere.pth", "googlenet")
     with pytest.raises(UsageError, match="did you mean googlenet_tv"):
@@ -227,7 +227,7 @@ def test_unusable_label_files_are_usage_errors(bn_state, tmp_path, content):
 def test_torchvisions_thousand_classes_have_their_names():
     from inception.weights.importer import read_labels
 
-    labels = read_labels(None, 1000, "googlenet_tv")
+    labels = read_labels(None, 1000, imagenet_order=True)
     assert labels[0] == "tench"
     assert labels[999] == "toilet tissue"
 

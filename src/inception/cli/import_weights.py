@@ -6,7 +6,8 @@ import click
 
 from inception.cli.console import print_json, print_table, say
 from inception.weights.bundle import save_bundle
-from inception.weights.importer import describe, import_weights
+from inception.weights.importer import import_weights
+from inception.weights.matching import describe
 
 
 @click.command("import", short_help="Make a bundle of somebody else's weights.")
@@ -14,24 +15,54 @@ from inception.weights.importer import describe, import_weights
 @click.option("--as", "name", required=True, help="Network the weights belong to, e.g. googlenet_5h.")
 @click.option("--output", "-o", required=True, type=click.Path(path_type=Path), help="Bundle to write.")
 @click.option("--labels", type=click.Path(path_type=Path), help="Class names, one a line.")
+@click.option(
+    "--partial",
+    is_flag=False,
+    flag_value="",
+    metavar="[STAGE]",
+    help="Accept an incomplete file (complete up to STAGE, if given); the rest gets fresh weights.",
+)
+@click.option("--source", "tool", help="Tool that wrote the file, where it does not show: timm, slim, …")
+@click.option(
+    "--background",
+    type=click.Choice(["keep", "drop"]),
+    help="Outputs that are no class. Default: output 0 of 1001 is dropped, 1008 outputs are kept.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def import_command(file: Path, name: str, output: Path, labels: Path | None, as_json: bool) -> None:
-    """Read FILE (.safetensors, .pth or .pt) into a network and write a bundle.
+def import_command(
+    file: Path,
+    name: str,
+    output: Path,
+    labels: Path | None,
+    partial: str | None,
+    tool: str | None,
+    background: str | None,
+    as_json: bool,
+) -> None:
+    """Read FILE into a network and write a bundle.
 
-    Nothing in the file is executed. Class names come from --labels, or from FILE's neighbour
-    `<stem>.synsets.txt` or `<stem>.labels.txt`.
+    FILE comes from PyTorch (.pth, .safetensors), Keras (.h5, .keras, .weights.h5), TensorFlow (a checkpoint,
+    or a frozen .pb), Caffe (.caffemodel) or ONNX. Nothing in it is executed. Class names come from --labels,
+    or from FILE's neighbour `<stem>.synsets.txt` or `<stem>.labels.txt`.
     """
-    bundle, report = import_weights(file, name, labels)
+    bundle, report = import_weights(file, name, labels, partial=partial, tool=tool, background=background)
     save_bundle(bundle, output)
-    if report.unexpected:
+    if not report.complete:
+        say(f"does not fit: {describe(report, limit=100)}")
+    elif report.unexpected:
         say(f"not used: {describe(report, limit=100)}")
+    remarks = bundle.provenance.get("remarks", [])
+    for remark in remarks:
+        say(f"note: {remark}")
     if as_json:
         content = {"bundle": str(output), "network": bundle.network, "classes": len(bundle.labels)}
-        print_json(content | {"missing": report.missing, "unexpected": report.unexpected})
+        content |= {"missing": report.missing, "unexpected": report.unexpected, "remarks": remarks}
+        print_json(content | {key: bundle.provenance[key] for key in ("tool", "format")})
         return
     rows = [
         ("bundle", str(output)),
         ("network", bundle.network),
+        ("source", f"{bundle.provenance['tool']} ({bundle.provenance['format']})"),
         ("tensors", f"{len(bundle.state_dict)}"),
         ("classes", f"{len(bundle.labels)} ({', '.join(bundle.labels[1:4])}, …)"),
     ]

@@ -18,6 +18,7 @@ COMMANDS = {
     "check": ("inception.cli.check", "check", "Find what is wrong with a data set."),
     "import": ("inception.cli.import_weights", "import_command", "Make a bundle of somebody else's weights."),
     "summary": ("inception.cli.summary", "summary", "Print a network as the paper's Table 1."),
+    "weights": ("inception.cli.weights", "weights", "List and fetch published weights."),
     "models": ("inception.cli.models", "models", "List the networks."),
     "compare": ("inception.cli.compare", "compare", "Compare networks by what they cost."),
     "draw": ("inception.cli.draw", "draw", "Draw a network or a module as SVG."),

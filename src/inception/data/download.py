@@ -18,14 +18,15 @@ Progress = Callable[[int, int | None], None]
 """Called with the bytes there so far and the bytes expected (None while unknown)."""
 
 _CHUNK_BYTES = 1 << 18
-_ALGORITHMS = ("sha256", "md5")
+_ALGORITHMS = ("sha256", "sha1", "md5")
+_SHORTEST_PREFIX = 8
 
 
 def download(
     url: str,
     destination: Path,
     *,
-    checksum: str,
+    checksum: str | None,
     size: int | None = None,
     progress: Progress | None = None,
     attempts: int = 4,
@@ -40,7 +41,8 @@ def download(
     Args:
         url: http or https.
         destination: the file to make; its folder is made too.
-        checksum: "sha256:<hex>" or "md5:<hex>"; md5 only where the publisher gives no better.
+        checksum: "sha256:<hex>", or "sha1:<hex>" or "md5:<hex>" where the publisher gives no better; also the
+            first digits (at least 8) of one. None, where nothing is published: only the length is checked.
         size: expected bytes, if known; more are never written.
         progress: called after every chunk.
         attempts: tries in all, each after twice the wait of the one before.
@@ -55,11 +57,12 @@ def download(
     """
     if urlsplit(url).scheme not in ("http", "https"):
         raise DownloadError(f"{url} is neither http nor https, and nothing else is downloaded.")
-    algorithm, _, expected = checksum.partition(":")
-    if algorithm not in _ALGORITHMS or not expected:
-        raise DownloadError(f"The checksum {checksum!r} must be sha256:<hex> or md5:<hex>.")
-    if destination.is_file() and matches(destination, checksum):
-        return destination
+    if checksum is not None:
+        algorithm, _, expected = checksum.partition(":")
+        if algorithm not in _ALGORITHMS or len(expected) < _SHORTEST_PREFIX:
+            raise DownloadError(f"The checksum {checksum!r} must be sha256:<hex>, sha1:<hex> or md5:<hex>.")
+        if destination.is_file() and matches(destination, checksum):
+            return destination
     part = destination.with_name(f"{destination.name}.part")
     failure: Exception | None = None
     try:
@@ -82,10 +85,10 @@ def download(
 
 
 def matches(path: Path, checksum: str) -> bool:
-    """Whether a file has the checksum "sha256:<hex>" or "md5:<hex>"."""
+    """Whether a file has the checksum "sha256:<hex>", "sha1:<hex>" or "md5:<hex>", or one beginning so."""
     algorithm, _, expected = checksum.partition(":")
     with path.open("rb") as stream:
-        return hashlib.file_digest(stream, algorithm).hexdigest() == expected.lower()
+        return hashlib.file_digest(stream, algorithm).hexdigest().startswith(expected.lower())
 
 
 class _IncompleteError(Exception):
@@ -97,12 +100,13 @@ class _RefusedError(Exception):
 
 
 def _try(
-    url: str, part: Path, checksum: str, size: int | None, progress: Progress | None, timeout: float
+    url: str, part: Path, checksum: str | None, size: int | None, progress: Progress | None, timeout: float
 ) -> Exception | None:
     """One attempt to complete `part`; what went wrong, if it is the server's or the network's fault."""
     try:
         _fetch(url, part, size, progress, timeout)
-        _verify(part, checksum)
+        if checksum is not None:
+            _verify(part, checksum)
     except (_IncompleteError, _RefusedError) as error:
         return error
     return None

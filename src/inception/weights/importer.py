@@ -1,160 +1,162 @@
 """Foreign weights in: from a file somebody else wrote to a bundle."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 
-from inception.errors import UsageError, WeightsError, first_line
+from inception.data.preprocess import Preprocess
+from inception.errors import UsageError, WeightsError
 from inception.files import sha256_file
+from inception.nets.endpoints import resolve_endpoint
 from inception.nets.network import Network
 from inception.nets.registry import ARCHITECTURES, build_network, canonical_name
 from inception.weights.bundle import Bundle
-from inception.weights.keymaps import choose_key_map
+from inception.weights.formats.foreign import Foreign
+from inception.weights.formats.recognize import files_of, read_foreign
+from inception.weights.matching import (
+    ImportReport,
+    describe,
+    kept_rows,
+    match_tensors,
+    outputs_in_file,
+)
 from inception.weights.preprocessing import PREPROCESSING
+from inception.weights.sources.choose import choose_source, sources_of
+from inception.weights.sources.source import Source
 
 LABEL_SUFFIXES = (".synsets.txt", ".labels.txt")
+CONFIG_LIMIT_BYTES = 1 << 20
+PARTIAL_NUMBERS = 1 << 28
+"""Numbers (1 GB) that a network filled up with fresh weights may have."""
 
 
 @dataclass(frozen=True)
-class ImportReport:
-    """What did not fit.
+class _Fit:
+    """A network's description (without memory for weights), and what of it the file fills."""
 
-    Attributes:
-        missing: our tensors that the file does not have.
-        unexpected: the file's tensors that the network has no place for.
-        mis_shaped: (our name, shape in the file, shape wanted).
-    """
-
-    missing: tuple[str, ...]
-    unexpected: tuple[str, ...]
-    mis_shaped: tuple[tuple[str, tuple[int, ...], tuple[int, ...]], ...]
-
-    @property
-    def complete(self) -> bool:
-        """Every tensor of the network was found in its right shape."""
-        return not self.missing and not self.mis_shaped
+    network: Network
+    tensors: dict[str, Tensor]
+    report: ImportReport
+    source: Source
+    remarks: tuple[str, ...]
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """All tensors of a `.safetensors`, `.pth` or `.pt` file by name; nothing in it is executed.
-
-    Raises WeightsError when the file cannot be read as such.
-    """
-    if not path.is_file():
-        raise UsageError(f"there is no weights file at {path}")
-    try:
-        if path.suffix == ".safetensors":
-            return safetensors.torch.load_file(path)
-        if path.suffix in (".pth", ".pt"):
-            content: Any = torch.load(path, map_location="cpu", weights_only=True)
-            return _tensors_of(content, path)
-    except SafetensorError as error:
-        raise WeightsError(f"{path} is not a valid safetensors file: {error}") from error
-    except Exception as error:  # torch.load has no error type of its own for damaged or hostile files
-        if isinstance(error, WeightsError | MemoryError):
-            raise
-        raise WeightsError(
-            f"{path} cannot be read as plain tensors (weights_only): {first_line(error)}"
-        ) from error
-    raise UsageError(f"{path.suffix or path} files are not read; give a .safetensors, .pth or .pt file")
-
-
-def _tensors_of(content: Any, path: Path) -> dict[str, Tensor]:
-    if isinstance(content, Mapping):
-        for key in ("state_dict", "model"):
-            if isinstance(content.get(key), Mapping):
-                content = content[key]
-                break
-        tensors = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
-        if tensors:
-            return tensors
-    raise WeightsError(f"{path} holds no state_dict: save one with torch.save(model.state_dict(), ...)")
-
-
-def match_tensors(network: Network, tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], ImportReport]:
-    """The file's tensors under our names and in our layout, and what did not fit."""
-    wanted = network.state_dict()
-    key_map = choose_key_map(set(tensors), set(wanted))
-    matched: dict[str, Tensor] = {}
-    missing: list[str] = []
-    mis_shaped: list[tuple[str, tuple[int, ...], tuple[int, ...]]] = []
-    used: set[str] = set()
-    for name, ours in wanted.items():
-        theirs = key_map.names.get(name, name)
-        if theirs not in tensors:
-            missing.append(name)
-            continue
-        used.add(theirs)
-        value = key_map.convert(tensors[theirs], ours)
-        if value.shape == ours.shape:
-            matched[name] = value.to(ours.dtype).contiguous()
-        else:
-            mis_shaped.append((name, tuple(value.shape), tuple(ours.shape)))
-    unexpected = tuple(sorted(set(tensors) - used))
-    return matched, ImportReport(tuple(missing), unexpected, tuple(mis_shaped))
-
-
-def import_weights(path: Path, name: str, labels: Path | None = None) -> tuple[Bundle, ImportReport]:
+def import_weights(
+    path: Path,
+    name: str,
+    labels: Path | None = None,
+    *,
+    partial: str | None = None,
+    tool: str | None = None,
+    background: str | None = None,
+    preprocess: Preprocess | None = None,
+) -> tuple[Bundle, ImportReport]:
     """Read the weights at `path` into network `name` and make a bundle of them.
 
-    The number of classes, and whether there are auxiliary heads, are taken from the file. Labels come from
-    `labels` (one a line), else from `<stem>.synsets.txt` or `<stem>.labels.txt` beside the weights, else
-    torchvision's ImageNet names where they fit, else `class 0`, `class 1`, …
+    The format, the tool that wrote it, the number of classes, and whether there are auxiliary heads, are
+    taken from the file.
 
-    Raises WeightsError listing the tensors when the file does not fill the network.
+    Args:
+        path: a file of any format of `docs/weights.md`; of a TensorFlow checkpoint any file, or the prefix.
+        name: network the weights belong to.
+        labels: class names, one a line; else `<stem>.synsets.txt` or `<stem>.labels.txt` beside the weights,
+            else ImageNet's names where they fit, else `class 0`, `class 1`, …
+        partial: name of a stage: everything up to it must be in the file, the rest may be missing and is then
+            left with fresh weights. An empty text: anything may be missing.
+        tool: whose form of the file it is, where names alone do not tell.
+        background: `keep` or `drop` outputs that are no class; None: drop output 0 of 1001.
+        preprocess: what the weights expect, where the tool's usual is wrong.
+
+    Raises WeightsError listing the tensors when the file does not fill the network, UsageError for a wrong
+    request.
     """
     name = canonical_name(name)
-    tensors = read_tensors(path)
-    network, matched, report = _best_fit(name, tensors)
-    if not report.complete:
-        raise WeightsError(f"{path} does not fill {name}: {describe(report)}")
+    foreign = read_foreign(path)
+    fit = _best_fit(name, foreign, tool, background)
+    tensors, network, remarks = fit.tensors, fit.network, [*foreign.notes, *fit.remarks]
     if network.num_classes < 1:
         raise WeightsError(f"{path} has a classifier without outputs (fc.weight)")
-    names = read_labels(labels or _labels_beside(path), network.num_classes, name)
-    provenance = {"imported_from": path.name, "source_sha256": sha256_file(path)}
+    provenance: dict[str, Any] = {
+        "imported_from": path.name,
+        "source_sha256": sha256_file(files_of(path)[-1]),
+        "tool": fit.source.tool,
+        "format": foreign.format,
+    }
+    if partial is not None:
+        tensors, fresh = _completed(fit, path, partial)
+        provenance["partial"] = {"up_to": partial or None, "fresh": fresh}
+        remarks.append(f"{len(fresh)} tensors are not from the file but fresh")
+    elif not fit.report.complete:
+        raise WeightsError(f"{path} does not fill {name}: {describe(fit.report)}")
+    if remarks:
+        provenance["remarks"] = remarks
     bundle = Bundle(
         network=name,
         arguments=network.arguments,
-        labels=names,
-        preprocess=PREPROCESSING[name],
-        state_dict=matched,
+        labels=read_labels(labels or _labels_beside(path), network.num_classes, fit.source.imagenet_order),
+        preprocess=preprocess or _preprocess_beside(path) or fit.source.preprocess,
+        state_dict=tensors,
         provenance=provenance,
     )
-    return bundle, report
+    return bundle, fit.report
 
 
-def _best_fit(name: str, tensors: Mapping[str, Tensor]) -> tuple[Network, dict[str, Tensor], ImportReport]:
-    """Build `name` to the file's number of classes, with auxiliary heads only if the file completes them."""
-    classifiers = [
-        tensors[key].shape[0] for key in ("fc.weight", "softmax2_w") if key in tensors and tensors[key].dim()
-    ]
-    classes = {"num_classes": classifiers[0]} if classifiers else {}
-    # Only names and shapes are needed, so no memory is: a file may claim any number of classes.
+def _shapes(name: str, aux: bool, arguments: Mapping[str, Any]) -> Network:
+    """The network without memory: a file may claim any number of classes."""
     with torch.device("meta"):
-        network = build_network(name, aux_logits=bool(ARCHITECTURES[name].aux_heads), **classes)
-        matched, report = match_tensors(network, tensors)
-        if any(key.startswith("aux") for key in report.missing):
-            network = build_network(name, aux_logits=False, **classes)
-            matched, report = match_tensors(network, tensors)
-    return network, matched, report
+        return build_network(name, aux_logits=aux, **arguments)
 
 
-def describe(report: ImportReport, limit: int = 8) -> str:
-    """One line naming the tensors that did not fit, at most `limit` of each kind."""
-    shapes = [f"{name} {list(got)} for {list(want)}" for name, got, want in report.mis_shaped]
-    parts = {"missing": report.missing, "mis-shaped": shapes, "unexpected": report.unexpected}
-    texts = []
-    for kind, names in parts.items():
-        if names:
-            rest = f" and {len(names) - limit} more" if len(names) > limit else ""
-            texts.append(f"{len(names)} {kind} ({', '.join(names[:limit])}{rest})")
-    return "; ".join(texts) or "every tensor fits"
+def _best_fit(name: str, foreign: Foreign, tool: str | None, background: str | None) -> _Fit:
+    """Describe `name` as the file has it: its classes, and auxiliary heads only if they are complete."""
+    has_heads = bool(ARCHITECTURES[name].aux_heads)
+    names = list(_shapes(name, has_heads, {}).state_dict())
+    source = choose_source(name, sources_of(name, PREPROCESSING[name]), foreign, names, tool)
+    outputs = outputs_in_file(source, foreign, names)
+    rows, remark = kept_rows(outputs, source, background)
+    arguments = dict(source.arguments)
+    if outputs is not None:
+        arguments["num_classes"] = rows.stop - rows.start if rows is not None else outputs
+    network = _shapes(name, has_heads, arguments)
+    matched, report = match_tensors(network, foreign, source, rows)
+    if any(key.startswith("aux") for key in (*report.missing, *(key for key, *_ in report.mis_shaped))):
+        network = _shapes(name, False, arguments)
+        matched, report = match_tensors(network, foreign, source, rows)
+    remarks = [remark, source.note or None]
+    if source.by_order:
+        remarks.append("layers matched by their order, not by name")
+    return _Fit(network, matched, report, source, tuple(text for text in remarks if text))
+
+
+def _completed(fit: _Fit, path: Path, up_to: str) -> tuple[dict[str, Tensor], list[str]]:
+    """The file's tensors, fresh ones (from a fixed seed) for those not there, and the names of these."""
+    network = fit.network
+    unfit = [*fit.report.missing, *(key for key, *_ in fit.report.mis_shaped)]
+    if up_to:
+        stage = resolve_endpoint(up_to, network.endpoints, network.aliases)
+        needed = network.endpoints[: network.endpoints.index(stage) + 1]
+        absent = [key for key in unfit if key.partition(".")[0] in needed]
+        if absent:
+            rest = ", …" if len(absent) > 8 else ""
+            raise WeightsError(
+                f"{path} does not fill the network up to {stage}: {len(absent)} tensors are missing or of "
+                f"another shape ({', '.join(absent[:8])}{rest})"
+            )
+    if all(key.endswith("num_batches_tracked") for key in fit.tensors):  # these count as found everywhere
+        raise WeightsError(f"{path} has no tensor of this network: {describe(fit.report)}")
+    if sum(value.numel() for value in network.state_dict().values()) > PARTIAL_NUMBERS:
+        raise WeightsError(
+            f"{path} claims {network.num_classes} classes: too many to fill up with fresh weights"
+        )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        fresh = build_network(network.architecture, num_classes=network.num_classes, **network.arguments)
+    return {**fresh.state_dict(), **fit.tensors}, unfit
 
 
 def _labels_beside(path: Path) -> Path | None:
@@ -162,16 +164,41 @@ def _labels_beside(path: Path) -> Path | None:
     return next((candidate for candidate in candidates if candidate.is_file()), None)
 
 
-def read_labels(path: Path | None, count: int, name: str) -> tuple[str, ...]:
-    """`count` class names: lines of `path`, or torchvision's ImageNet names, or numbers.
+def _preprocess_beside(path: Path) -> Preprocess | None:
+    """What timm's `config.json` beside the weights says; None without one."""
+    config = path.with_name("config.json")
+    if not config.is_file() or config.stat().st_size > CONFIG_LIMIT_BYTES:
+        return None
+    try:
+        values = json.loads(config.read_text(encoding="utf-8"))["pretrained_cfg"]
+        height, width = values["input_size"][1:]
+        return Preprocess(
+            height=height,
+            width=width,
+            resize="shortest",
+            crop_fraction=values["crop_pct"],
+            interpolation=values["interpolation"],
+            mean=tuple(values["mean"]),
+            std=tuple(values["std"]),
+        )
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return None  # another tool's file
+    except UsageError as error:
+        raise UsageError(f"{config}: {error}") from error
 
-    For `googlenet_5h` lines after 1000 are replaced by `(unused i)`: those outputs were never trained.
+
+def read_labels(path: Path | None, count: int, imagenet_order: bool = False) -> tuple[str, ...]:
+    """`count` class names: lines of `path`, or ImageNet's names in the usual order, or numbers.
+
+    Of 1008 outputs 0 and those after 1000 were never trained, whatever a file says of them. A first line for
+    the background is left out where the network has one output less than the file has lines.
     """
     if path is None:
-        if name == "googlenet_tv" and count == 1000:
+        if imagenet_order and count in (1000, 1001):
             from torchvision.models import GoogLeNet_Weights
 
-            return tuple(GoogLeNet_Weights.IMAGENET1K_V1.meta["categories"])
+            names = tuple(GoogLeNet_Weights.IMAGENET1K_V1.meta["categories"])
+            return names if count == 1000 else ("(background)", *names)
         return tuple(f"class {index}" for index in range(count))
     if not path.is_file():
         raise UsageError(f"there is no label file at {path}")
@@ -180,8 +207,13 @@ def read_labels(path: Path | None, count: int, name: str) -> tuple[str, ...]:
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} cannot be read as UTF-8 text: {error}") from error
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    if len(lines) < count:
+    if len(lines) == 1001 and count == 1000:
+        lines = lines[1:]
+    if len(lines) < (1001 if count == 1008 else count):
         raise UsageError(f"{path} has {len(lines)} labels, the network has {count} outputs")
-    if name == "googlenet_5h" and count == 1008:
+    if count == 1008:
         return ("(dummy)", *lines[1:1001], *(f"(unused {index})" for index in range(1001, count)))
     return tuple(lines[:count])
+
+
+__all__ = ["ImportReport", "describe", "import_weights", "read_labels"]

@@ -10,6 +10,8 @@ from inception.errors import UsageError
 from inception.nets.network import FeatureNetwork
 from inception.nets.registry import build_model, canonical_name
 from inception.weights.bundle import load_bundle
+from inception.weights.catalogue import CATALOGUE
+from inception.weights.fetch import published_bundle
 
 
 def create_model(
@@ -30,7 +32,8 @@ def create_model(
             `pretrained` the bundle's. Another number than the bundle's gives fresh classifiers.
             0 returns pooled features.
         in_chans: input channels.
-        pretrained: path of a bundle made by `train` or `import` that holds this network.
+        pretrained: path of a bundle made by `train` or `import` that holds this network, or the name of
+            published weights (`inception weights list`) that `inception weights get` has fetched before.
         features_only: return the feature pyramid (a list of maps) instead of logits.
         out_indices: which of its levels, shallow to deep.
         **arguments: see `inception.nets.registry.build_network`.
@@ -48,8 +51,14 @@ def create_model(
             **arguments,
         )
     if not isinstance(pretrained, str | Path):
-        raise UsageError("pretrained takes the path of a bundle; make one with `inception import`")
-    bundle = load_bundle(pretrained)
+        raise UsageError(
+            "pretrained takes the path of a bundle (make one with `inception import`) or the name of "
+            "published weights (see `inception weights list`)"
+        )
+    if str(pretrained) in CATALOGUE and not Path(pretrained).exists():
+        bundle = published_bundle(str(pretrained), offline=True)
+    else:
+        bundle = load_bundle(pretrained)
     if bundle.network != canonical_name(name):
         raise UsageError(f"{pretrained} holds a {bundle.network}, not a {name}")
     if arguments or in_chans != bundle.arguments.get("in_chans", 3):

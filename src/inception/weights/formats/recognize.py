@@ -1,0 +1,73 @@
+"""From a path to the reader that fits it: by what the file begins or ends with, then by its name."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from inception.errors import UsageError, WeightsError
+from inception.weights.formats import sstable, tensorflow
+from inception.weights.formats.caffe import read_caffe
+from inception.weights.formats.foreign import Foreign
+from inception.weights.formats.keras import read_keras
+from inception.weights.formats.onnx import read_onnx
+from inception.weights.formats.torch_files import read_safetensors, read_torch
+
+HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
+READERS: dict[str, Callable[[Path], Foreign]] = {
+    ".safetensors": read_safetensors,
+    ".pth": read_torch,
+    ".pt": read_torch,
+    ".bin": read_torch,
+    ".h5": read_keras,
+    ".hdf5": read_keras,
+    ".keras": read_keras,
+    ".pb": tensorflow.read_graph,
+    ".caffemodel": read_caffe,
+    ".onnx": read_onnx,
+    ".ckpt": tensorflow.read_checkpoint,
+    ".index": tensorflow.read_checkpoint,
+}
+
+
+def read_foreign(path: Path) -> Foreign:
+    """The tensors of a weights file of any known format.
+
+    Raises UsageError when there is no such file or its kind is not known, WeightsError when it is damaged.
+    """
+    if tensorflow.checkpoint_prefix(path) is not None:
+        return tensorflow.read_checkpoint(path)
+    if not path.is_file():
+        raise UsageError(f"there is no weights file at {path}")
+    reader = READERS.get(path.suffix.lower()) or _by_content(path)
+    if reader is None:
+        known = ", ".join(READERS)
+        raise UsageError(f"{path.suffix or path} files are not read; give one of {known}, or a checkpoint")
+    return reader(path)
+
+
+def files_of(path: Path) -> list[Path]:
+    """The files that hold the weights at `path`: itself, or all of a checkpoint's."""
+    prefix = tensorflow.checkpoint_prefix(path)
+    if prefix is None:
+        return [path]
+    return [
+        prefix.with_name(f"{prefix.name}.index"),
+        *sorted(prefix.parent.glob(f"{_literal(prefix.name)}.data-*-of-*")),
+    ]
+
+
+def _literal(name: str) -> str:
+    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in name)
+
+
+def _by_content(path: Path) -> Callable[[Path], Foreign] | None:
+    """For names without a known ending: checkpoints of version 1 (`model.ckpt-1234`) and HDF5."""
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(8)
+            stream.seek(max(path.stat().st_size - 8, 0))
+            tail = stream.read(8)
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be read: {error.strerror or error}") from error
+    if sstable.is_table(tail):
+        return tensorflow.read_checkpoint
+    return read_keras if head == HDF5_MAGIC else None
