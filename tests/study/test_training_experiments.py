@@ -1,4 +1,4 @@
-"""Experiments 3, 4, 6 and 7: what they compare is what they say, and quick runs fill every table."""
+"""Experiments 3, 4 and 6 to 8: what they compare is what they say, and quick runs fill every table."""
 
 import pytest
 import torch

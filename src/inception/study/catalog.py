@@ -1,7 +1,7 @@
 """The experiments of the study, in the lecture's order."""
 
 from inception.errors import UsageError
-from inception.study import auxiliary, budget, counts, lineage, pooling, reduction, sparsity
+from inception.study import auxiliary, budget, counts, lineage, pooling, reduction, sparsity, steps
 from inception.study.experiment import Experiment
 
 EXPERIMENTS: tuple[Experiment, ...] = (
@@ -12,6 +12,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     sparsity.EXPERIMENT,
     budget.EXPERIMENT,
     lineage.EXPERIMENT,
+    steps.EXPERIMENT,
 )
 
 
