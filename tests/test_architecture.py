@@ -20,6 +20,7 @@ ROOMS = (
     "serve",
     "study",
     "cli",
+    "__main__",
 )
 MAX_FILE_LINES, MAX_FUNCTION_LINES = 400, 60
 FILES = sorted(SOURCE.rglob("*.py"))

@@ -116,6 +116,12 @@ def python(script: str, **options) -> subprocess.CompletedProcess:
     return subprocess.run([sys.executable, "-c", script], capture_output=True, check=False, **options)
 
 
+def test_python_can_be_asked_for_the_package():
+    command = [sys.executable, "-m", "inception", "--version"]
+    done = subprocess.run(command, capture_output=True, check=True, text=True)
+    assert done.stdout.startswith("inception, version ")
+
+
 @pytest.mark.parametrize(
     "statement",
     [

@@ -120,6 +120,33 @@ def test_a_shift_moves_the_picture():
         assert sum(torch.equal(view, shift) for shift in shifts) == 1
 
 
+def test_cutout_blanks_one_square_anywhere():
+    white = Image.new("RGB", (24, 24), (255, 255, 255))
+    augment = Augment(flip=False, cutout=0.25)
+    hits = torch.zeros(24, 24)
+    for index in range(400):
+        view = augmented_view(white, SMALL, augment, view_generator(0, 0, index))
+        assert torch.equal(view[0], view[1]) and torch.equal(view[0], view[2])
+        blank = view[0] == 0
+        rows, columns = blank.any(1).nonzero().flatten(), blank.any(0).nonzero().flatten()
+        # A full rectangle: 6 x 6, less at the borders, where the square reaches out of the picture.
+        assert int(blank.sum()) == len(rows) * len(columns) > 0
+        assert all(len(side) == 6 or side[0] == 0 or side[-1] == 23 for side in (rows, columns))
+        hits += blank
+    # Squares whose centre is within three pixels of a pixel hit it: 1/16 of them, half as many at a side.
+    assert hits[6:18, 6:18].mean() / 400 == pytest.approx(1 / 16, rel=0.15)
+    assert hits[0, 6:18].mean() / 400 == pytest.approx(1 / 32, rel=0.4)
+
+
+def test_cutout_changes_nothing_else_of_a_view():
+    image = picture(24, 24)
+    plain, cut = AUGMENTS["shift"], AUGMENTS["cutout"]
+    for index in range(40):
+        whole, holed = (augmented_view(image, SMALL, a, view_generator(0, 0, index)) for a in (plain, cut))
+        kept = holed == whole
+        assert kept.any() and (holed[~kept] == 0).all()
+
+
 def test_interpolations_are_drawn_evenly(monkeypatch):
     used = []
     resize = Image.Image.resize

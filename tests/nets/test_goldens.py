@@ -20,7 +20,7 @@ def wave(shape: torch.Size, frequency: float) -> torch.Tensor:
 
 
 def with_formula_weights(network):
-    """Every parameter a sine of its own frequency, scaled as He et al. 2015 do; statistics of batch norm too."""
+    """Every parameter and statistic a sine of its own frequency, weights at the scale of He et al. 2015."""
     with torch.no_grad():
         for number, (name, tensor) in enumerate(network.state_dict().items()):
             if not tensor.is_floating_point():

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from inception.data.preprocess import RESAMPLING, Preprocess, to_tensor
 
-AugmentName = Literal["none", "shift", "crop", "paper"]
+AugmentName = Literal["none", "shift", "cutout", "crop", "paper"]
 Box = tuple[float, float, float, float]
 
 
@@ -28,6 +28,8 @@ class Augment:
             random order (Howard 2013); 0 for none.
         max_shift: greatest shift in each direction as a share of the side, the border filled with zeros.
         flip: mirror half of the views left to right.
+        cutout: side of a square of zeros as a share of the view's side, its centre anywhere (DeVries and
+            Taylor 2017); 0 for none.
     """
 
     min_area: float = 1.0
@@ -36,12 +38,15 @@ class Augment:
     photometric: float = 0.0
     max_shift: float = 0.0
     flip: bool = True
+    cutout: float = 0.0
 
 
-# `paper` is section 6 of Szegedy et al. 2015; `crop` a milder one for fine-tuning; `shift` for small images.
+# `paper` is section 6 of Szegedy et al. 2015; `crop` a milder one for fine-tuning; `shift` for small images,
+# with `cutout` where there are many.
 AUGMENTS: dict[AugmentName, Augment] = {
     "none": Augment(flip=False),
     "shift": Augment(max_shift=0.125),
+    "cutout": Augment(max_shift=0.125, cutout=0.25),
     "crop": Augment(min_area=0.35, aspect=(3 / 4, 4 / 3), photometric=0.2),
     "paper": Augment(min_area=0.08, aspect=(3 / 4, 4 / 3), random_interpolation=True, photometric=0.4),
 }
@@ -102,11 +107,15 @@ def _distort(image: Image.Image, strength: float, rng: np.random.Generator) -> I
 
 
 def shift_and_flip(images: Tensor, augment: Augment, rngs: Sequence[np.random.Generator]) -> Tensor:
-    """Shift and mirror each image as its own generator says: uint8 N x C x H x W in, the same out."""
+    """Shift, mirror and cut a square out of each image as its own generator says.
+
+    uint8 N x C x H x W in, the same out.
+    """
     _, _, height, width = images.shape
     reach_y, reach_x = round(height * augment.max_shift), round(width * augment.max_shift)
     rows = np.empty((len(rngs), height), dtype=np.int64)
     columns = np.empty((len(rngs), width), dtype=np.int64)
+    centres = np.zeros((2, len(rngs), 1))
     for index, rng in enumerate(rngs):
         dy = rng.integers(-reach_y, reach_y + 1) if augment.max_shift else 0
         dx = rng.integers(-reach_x, reach_x + 1) if augment.max_shift else 0
@@ -114,8 +123,14 @@ def shift_and_flip(images: Tensor, augment: Augment, rngs: Sequence[np.random.Ge
         columns[index] = np.arange(width) + reach_x - dx
         if augment.flip and rng.random() < 0.5:
             columns[index] = columns[index, ::-1]
+        if augment.cutout:
+            centres[:, index, 0] = rng.uniform(0, height), rng.uniform(0, width)
     padded = np.pad(images.numpy(), ((0, 0), (0, 0), (reach_y, reach_y), (reach_x, reach_x)))
     first = np.arange(len(rngs))[:, None, None]
     # Advanced indices around the channel slice put the channels last.
     views = padded[first, :, rows[:, :, None], columns[:, None, :]]
+    if augment.cutout:
+        down = np.abs(np.arange(height) + 0.5 - centres[0]) < augment.cutout * height / 2
+        across = np.abs(np.arange(width) + 0.5 - centres[1]) < augment.cutout * width / 2
+        views[down[:, :, None] & across[:, None, :]] = 0
     return torch.from_numpy(views).permute(0, 3, 1, 2).contiguous()

@@ -50,7 +50,7 @@ class TrainConfig:
     aux_weight: float = _option(0.3, "weight of each auxiliary head's loss")
     ema_decay: float = _option(-1.0, "decay of the averaged weights, 0 for none; -1 chooses")
     dropout: float = _option(-1.0, "share dropped before the classifier; -1 keeps the network's")
-    augment: Literal["auto", "none", "shift", "crop", "paper"] = _option(
+    augment: Literal["auto", "none", "shift", "cutout", "crop", "paper"] = _option(
         "auto", "training views", ("auto", *AUGMENTS)
     )
     flip: Literal["auto", "yes", "no"] = _option("auto", "mirror training views", ("auto", "yes", "no"))
