@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inception.data.loader import Loader
-from inception.data.sources import Dataset, align_labels, open_dataset
+from inception.data.sources import Dataset, Sample, align_labels, open_dataset
 from inception.errors import BundleError, DataError
 from inception.evaluate.metrics import Evaluation, evaluate_logits
 from inception.runtime.classifier import Classifier
@@ -78,13 +78,7 @@ def evaluate_bundle(
 
     Raises DataError when the data set has classes the classifier does not know, or no such split.
     """
-    dataset = data if isinstance(data, Dataset) else _open_as_trained(data, classifier, data_root)
-    if split == "auto":
-        split = _split_to_measure(dataset, classifier)
-    dataset = align_labels(dataset, classifier.labels)
-    samples = dataset.split(split)
-    if not samples:
-        raise DataError(f"{dataset.name} has no split '{split}'; it has {', '.join(dataset.splits)}")
+    dataset, split, samples = open_to_measure(classifier, data, split, data_root)
     loader = Loader(dataset, samples, workers, strict, cache_bytes=0)
     logits, targets = collect_logits(
         classifier, loader, None if progress is None else lambda count: progress(count, len(samples))
@@ -94,6 +88,23 @@ def evaluate_bundle(
     )
     paths = tuple(sample.path for sample in samples if sample.path not in loader.unreadable)
     return Measurement(evaluation, dataset, split, paths, dict(loader.unreadable))
+
+
+def open_to_measure(
+    classifier: Classifier, data: str | Path | Dataset, split: str = "auto", data_root: Path | None = None
+) -> tuple[Dataset, str, tuple[Sample, ...]]:
+    """The data set with targets aligned to the classifier's labels, the split's name, and its samples.
+
+    Raises DataError when the data set has classes the classifier does not know, or no such split.
+    """
+    dataset = data if isinstance(data, Dataset) else _open_as_trained(data, classifier, data_root)
+    if split == "auto":
+        split = _split_to_measure(dataset, classifier)
+    dataset = align_labels(dataset, classifier.labels)
+    samples = dataset.split(split)
+    if not samples:
+        raise DataError(f"{dataset.name} has no split '{split}'; it has {', '.join(dataset.splits)}")
+    return dataset, split, samples
 
 
 def _open_as_trained(data: str | Path, classifier: Classifier, data_root: Path | None) -> Dataset:
