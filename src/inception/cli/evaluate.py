@@ -82,14 +82,13 @@ def evaluate(
     if len(request.bundles) > 1 and request.ensemble is None:
         run_comparison(request, as_json)
         return
-    start = time.perf_counter()
     extra: dict[str, Any] = {}
     if ways == ("single",) and request.ensemble is None and request.limit is None:
-        measurement, classifier = _measure_plainly(request)
+        measurement, classifier, seconds = _measure_plainly(request)
     else:
-        measurement, classifier, weights = measure_one(request)
+        measurement, classifier, weights, seconds = measure_one(request)
         extra = {"crops": ways[0], "bundles": [str(path) for path in request.bundles], "weights": weights}
-    extra["seconds"] = time.perf_counter() - start
+    extra["seconds"] = seconds
     if per_class:
         _write(per_class, measurement.evaluation.per_class_csv())
     if predictions:
@@ -116,8 +115,9 @@ def _check(request: Request, table3: bool, files: Sequence[str]) -> None:
         raise UsageError("--ensemble needs two bundles or more")
 
 
-def _measure_plainly(request: Request) -> tuple[Measurement, Classifier]:
+def _measure_plainly(request: Request) -> tuple[Measurement, Classifier, float]:
     classifier = load(request.bundles[0], request.device, request.precision)
+    start = time.perf_counter()
     with progress_bar("evaluating", None) as bar:
 
         def progress(count: int, total: int) -> None:
@@ -135,7 +135,7 @@ def _measure_plainly(request: Request) -> tuple[Measurement, Classifier]:
         )
     for path, reason in list(measurement.unreadable.items())[:5]:
         say(f"left out {path}: {reason}")
-    return measurement, classifier
+    return measurement, classifier, time.perf_counter() - start
 
 
 def _as_dict(
@@ -155,20 +155,19 @@ def _as_dict(
 
 def _print(measurement: Measurement, intervals: dict[str, Interval], extra: dict[str, Any]) -> None:
     evaluation = measurement.evaluation
-    low, high = evaluation.top1_interval
 
-    def ends(name: str, factor: float, digits: int) -> str:
-        return " to ".join(f"{factor * end:.{digits}f}" for end in intervals[name])
+    def ends(interval: Interval, factor: float, digits: int) -> str:
+        return "95% interval " + " to ".join(f"{factor * end:.{digits}f}" for end in interval)
 
     speed = evaluation.n / extra["seconds"]
     rows = [
         ("images", f"{evaluation.n:,} ({measurement.split})"),
-        ("top-1", f"{100 * evaluation.top1:.2f}%   95% interval {100 * low:.2f} to {100 * high:.2f}"),
-        ("top-5", f"{100 * evaluation.top5:.2f}%   95% bootstrap {ends('top5', 100, 2)}"),
-        ("loss", f"{evaluation.loss:.4f}   95% bootstrap {ends('loss', 1, 4)}"),
+        ("top-1", f"{_percent(evaluation.top1)}   {ends(evaluation.top1_interval, 100, 2)}"),
+        ("top-5", f"{_percent(evaluation.top5)}   {ends(evaluation.top5_interval, 100, 2)}"),
+        ("loss", f"{evaluation.loss:.4f}   {ends(intervals['loss'], 1, 4)}"),
         (
             "balanced accuracy",
-            f"{_percent(evaluation.balanced_accuracy)}   95% bootstrap {ends('balanced_accuracy', 100, 2)}",
+            f"{_percent(evaluation.balanced_accuracy)}   {ends(intervals['balanced_accuracy'], 100, 2)}",
         ),
         ("calibration error", _percent(evaluation.calibration_error)),
         ("left out", str(len(measurement.unreadable))),

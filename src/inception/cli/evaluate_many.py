@@ -1,5 +1,6 @@
 """`inception evaluate` beyond one bundle and one look: crops, ensembles, comparisons, the paper's Table 3."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,7 +103,6 @@ def _weights(
     classifiers: Sequence[Classifier],
     dataset: Dataset,
     split: str,
-    measured: Sequence[Sample],
 ) -> tuple[float, ...] | None:
     """Shares of the classifiers by the val split; None for equal ones."""
     if request.ensemble != "validation":
@@ -121,17 +121,22 @@ def _weights(
     )
 
 
-def measure_one(request: Request) -> tuple[Measurement, Classifier, tuple[float, ...] | None]:
-    """One bundle or an ensemble, with crops: the measurement, the first classifier, the ensemble's shares."""
+def measure_one(request: Request) -> tuple[Measurement, Classifier, tuple[float, ...] | None, float]:
+    """One bundle or an ensemble, with crops.
+
+    Returns the measurement, the first classifier, the ensemble's shares, and the seconds it took to answer.
+    """
     classifiers, dataset, split, samples = _open(request)
     samples = chosen(samples, request.limit)
-    weights = _weights(request, classifiers, dataset, split, samples)
+    weights = _weights(request, classifiers, dataset, split)
+    start = time.perf_counter()
     answers = _ask(request, classifiers, dataset, samples)
+    seconds = time.perf_counter() - start
     crops = request.crops[0]
     mean = average([answers.probabilities[index, crops] for index in range(len(classifiers))], weights)
     evaluation = evaluate_probabilities(mean, answers.targets, answers.labels)
     measurement = Measurement(evaluation, dataset, split, answers.paths, answers.unreadable)
-    return measurement, classifiers[0], weights
+    return measurement, classifiers[0], weights, seconds
 
 
 def run_comparison(request: Request, as_json: bool) -> None:

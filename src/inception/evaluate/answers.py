@@ -1,7 +1,7 @@
 """Several classifiers and several ways of cropping, asked about the same images, each decoded once."""
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -149,7 +149,7 @@ def _groups(
         yield group
 
 
-def ahead(work: Callable[[Item], Result], items: Sequence[Item], workers: int) -> Iterator[Result]:
+def ahead(work: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:
     """`work` of every item, in order, done in threads and at most two a thread ahead."""
     source = iter(items)
     with ThreadPoolExecutor(workers, thread_name_prefix="prepare") as pool:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from inception.evaluate.corruptions import Robustness
+
 Language = Literal["en", "zh"]
 
 INK, BLUE, ORANGE = "#1c2024", "#0072b2", "#d55e00"
@@ -48,6 +50,12 @@ _CHINESE = {
     "perfect calibration": "理想校准",
     "mean confidence": "平均置信度",
     "recall, with its 95% interval": "召回率与 95% 区间",
+    "severity": "强度",
+    "clean": "原图",
+    "noise": "噪声",
+    "blur": "模糊",
+    "jpeg": "JPEG 压缩",
+    "brightness": "亮度",
 }
 
 
@@ -237,6 +245,66 @@ def class_bars(evaluation: Evaluation, *, limit: int = 40, language: Language = 
     axes.grid(visible=False, axis="y")
     axes.tick_params(axis="y", labelsize=9)
     _percent(axes.xaxis)
+    return figure
+
+
+def robustness_curves(robustness: "Robustness", *, language: Language = "en") -> "Figure":
+    """Top-1 accuracy by severity for every corruption, with 95% intervals, beside that of clean images.
+
+    Raises:
+        UsageError: matplotlib is not installed.
+    """
+    names = list(dict.fromkeys(level.corruption for level in robustness.levels))
+    figure = _new_figure(2.5 * len(names) + 0.4, 2.9)
+    for axes, name in zip(np.atleast_1d(figure.subplots(1, len(names), sharey=True)), names, strict=True):
+        levels = [level for level in robustness.levels if level.corruption == name]
+        places = [0, *(level.severity for level in levels)]
+        values = [robustness.top1, *(level.top1 for level in levels)]
+        ends = [robustness.top1_interval, *(level.top1_interval for level in levels)]
+        axes.axhline(robustness.top1, color=INK, linestyle=(0, (4, 3)), linewidth=1, alpha=0.5)
+        axes.fill_between(places, *zip(*ends, strict=True), color=BLUE, alpha=0.18, linewidth=0)
+        axes.plot(places, values, color=BLUE, marker="o", markersize=4)
+        _style(axes, title=_say(name, language).capitalize(), x=_say("severity", language))
+        axes.set(ylim=(0, 1), xlim=(-0.2, max(places) + 0.2))
+        axes.set_xticks(places, [_say("clean", language), *map(str, places[1:])])
+    figure.axes[0].set_ylabel(_say("top-1 accuracy", language).capitalize(), fontsize=9, color=INK)
+    _percent(figure.axes[0].yaxis)
+    figure.subplots_adjust(left=0.075, right=0.99, bottom=0.18, top=0.88, wspace=0.1)
+    return figure
+
+
+def corruption_sheet(
+    views: Sequence["np.ndarray[Any, np.dtype[np.uint8]]"],
+    names: Sequence[str],
+    *,
+    language: Language = "en",
+) -> "Figure":
+    """One picture under every corruption (rows) at every severity (columns), the clean one first in each row.
+
+    Args:
+        views: H x W x 3 (or H x W) uint8: the clean picture, then severities 1 … S of each corruption.
+        names: of the corruptions, in order.
+        language: of the captions.
+
+    Raises:
+        UsageError: matplotlib is not installed.
+    """
+    severities = (len(views) - 1) // len(names)
+    figure = _new_figure(1.25 * (severities + 1) + 0.9, 1.25 * len(names) + 0.4)
+    grid = figure.subplots(len(names), severities + 1, squeeze=False)
+    for row, name in enumerate(names):
+        shown = [views[0], *views[1 + row * severities : 1 + (row + 1) * severities]]
+        for column, (axes, view) in enumerate(zip(grid[row], shown, strict=True)):
+            axes.imshow(view, cmap="gray", vmin=0, vmax=255, interpolation="none")
+            axes.set_xticks([])
+            axes.set_yticks([])
+            for spine in axes.spines.values():
+                spine.set_visible(False)
+            if row == 0:
+                title = f"{_say('severity', language)} {column}" if column else _say("clean", language)
+                axes.set_title(title, fontsize=9, color=INK)
+        grid[row][0].set_ylabel(_say(name, language).capitalize(), fontsize=9, color=INK)
+    figure.subplots_adjust(left=0.06, right=0.995, bottom=0.01, top=0.93, wspace=0.04, hspace=0.04)
     return figure
 
 
