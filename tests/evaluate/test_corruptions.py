@@ -14,6 +14,7 @@ from inception.data.loader import Loader
 from inception.data.preprocess import Preprocess
 from inception.data.sources import open_dataset
 from inception.errors import DataError
+from inception.evaluate.corruption_plots import corruption_sheet, robustness_curves
 from inception.evaluate.corruptions import (
     CORRUPTIONS,
     SEVERITIES,
@@ -25,7 +26,7 @@ from inception.evaluate.corruptions import (
     noise,
 )
 from inception.evaluate.metrics import evaluate_logits, wilson_interval
-from inception.evaluate.plots import corruption_sheet, robustness_curves, to_png, to_svg
+from inception.evaluate.plots import to_png, to_svg
 from inception.runtime.classifier import Classifier, load
 
 PICTURE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (56, 56, 3), dtype=np.uint8)).resize(

@@ -63,11 +63,11 @@ def robustness(
     for name, reason in list(result.unreadable.items())[:5]:
         say(f"left out {name}: {reason}")
     if picture:
-        from inception.evaluate.plots import robustness_curves
+        from inception.evaluate.corruption_plots import robustness_curves
 
         _draw(robustness_curves(result), picture)
     if examples:
-        from inception.evaluate.plots import corruption_sheet
+        from inception.evaluate.corruption_plots import corruption_sheet
 
         readable = next(
             index for index, sample in enumerate(loader.samples) if sample.path not in loader.unreadable

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from inception.evaluate.corruptions import Robustness
-
 Language = Literal["en", "zh"]
 
 INK, BLUE, ORANGE = "#1c2024", "#0072b2", "#d55e00"
@@ -100,20 +98,20 @@ def training_curves(rows: Sequence[Mapping[str, Any]], *, language: Language = "
     """
     if not rows:
         raise UsageError("There are no training metrics to draw; train for at least one epoch.")
-    figure = _new_figure(9.6, 2.9)
+    figure = new_figure(9.6, 2.9)
     by_epoch = {row["epoch"]: row for row in rows}
     ordered = [by_epoch[epoch] for epoch in sorted(by_epoch)]
     loss, top1, rate = figure.subplots(1, 3)
     for axes, name in ((loss, "loss"), (top1, "top1")):
-        _curve(axes, ordered, f"train_{name}", color=BLUE, label=_say("training", language))
-        _curve(axes, ordered, f"val_{name}", color=ORANGE, marker="s", label=_say("validation", language))
+        _curve(axes, ordered, f"train_{name}", color=BLUE, label=say("training", language))
+        _curve(axes, ordered, f"val_{name}", color=ORANGE, marker="s", label=say("validation", language))
     _curve(rate, ordered, "learning_rate", color=INK)
     for axes, title in ((loss, "loss"), (top1, "top-1 accuracy"), (rate, "learning rate")):
-        _style(axes, title=_say(title, language).capitalize(), x=_say("epoch", language))
+        style(axes, title=say(title, language).capitalize(), x=say("epoch", language))
         axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
     if loss.lines:
         loss.legend(frameon=False, fontsize=8.5, labelcolor=INK)
-    _percent(top1.yaxis)
+    percent_axis(top1.yaxis)
     if rate.lines:
         rate.set_ylim(bottom=0)
     figure.subplots_adjust(left=0.065, right=0.985, bottom=0.18, top=0.87, wspace=0.27)
@@ -153,7 +151,7 @@ def confusion_heatmap(
     size = min(max(cell * _POINTS * 0.62, 6.0), 10.0)
     margin = max(_text_width(label) for label in labels) * size / _POINTS + 0.5
     side = cell * len(chosen)
-    figure = _new_figure(margin + side + 0.1, margin + side + 0.1)
+    figure = new_figure(margin + side + 0.1, margin + side + 0.1)
     width, height = figure.get_size_inches()
     axes = figure.add_axes((margin / width, margin / height, side / width, side / height))
     axes.imshow(_cell_colors(strength), interpolation="none", aspect="auto")
@@ -162,7 +160,7 @@ def confusion_heatmap(
         # Only so does the SVG name the end of the text as its anchor, whatever the width of the letters.
         tick.set(rotation=90, rotation_mode="anchor", ha="right", va="center")
     axes.set_yticks(range(len(chosen)), labels, parse_math=False)
-    _style(axes, x=_say("answered class", language), y=_say("true class", language))
+    style(axes, x=say("answered class", language), y=say("true class", language))
     # At the rim, since matplotlib cannot measure labels in scripts that its font lacks.
     axes.xaxis.set_label_coords(0.5, -(margin - 0.22) / side)
     axes.yaxis.set_label_coords(-(margin - 0.22) / side, 0.5)
@@ -186,26 +184,26 @@ def reliability_diagram(evaluation: Evaluation, *, language: Language = "en") ->
     Raises:
         UsageError: matplotlib is not installed.
     """
-    figure = _new_figure(4.6, 5.2)
+    figure = new_figure(4.6, 5.2)
     main, counts = figure.subplots(2, 1, sharex=True, height_ratios=(3.4, 1))
     filled = [item for item in evaluation.bins if item.count]
     centers = [(item.lower + item.upper) / 2 for item in filled]
     width = 0.94 / len(evaluation.bins)
     reached, claimed = [item.accuracy for item in filled], [item.confidence for item in filled]
-    main.bar(centers, reached, width, color=BLUE, alpha=0.8, label=_say("accuracy", language))
-    ideal = _say("perfect calibration", language)
+    main.bar(centers, reached, width, color=BLUE, alpha=0.8, label=say("accuracy", language))
+    ideal = say("perfect calibration", language)
     main.plot([0, 1], [0, 1], color=INK, linestyle=(0, (4, 3)), linewidth=1, alpha=0.7, label=ideal)
     main.vlines(centers, reached, claimed, color=ORANGE, linewidth=1.2)
     left, right = np.array(centers) - 0.4 * width, np.array(centers) + 0.4 * width
-    main.hlines(claimed, left, right, color=ORANGE, linewidth=2.4, label=_say("mean confidence", language))
+    main.hlines(claimed, left, right, color=ORANGE, linewidth=2.4, label=say("mean confidence", language))
     main.legend(frameon=False, fontsize=8.5, labelcolor=INK, loc="upper left")
     counts.bar(centers, [item.count for item in filled], width, color=INK, alpha=0.45)
-    _style(main, y=_say("accuracy", language))
-    _style(counts, x=_say("confidence", language), y=_say("images", language))
+    style(main, y=say("accuracy", language))
+    style(counts, x=say("confidence", language), y=say("images", language))
     main.set(xlim=(0, 1), ylim=(0, 1))
     counts.yaxis.get_major_locator().set_params(nbins=3, integer=True)
-    _percent(main.yaxis)
-    _percent(counts.xaxis)
+    percent_axis(main.yaxis)
+    percent_axis(counts.xaxis)
     figure.subplots_adjust(left=0.16, right=0.96, bottom=0.11, top=0.98, hspace=0.12)
     figure.align_ylabels()
     return figure
@@ -231,7 +229,7 @@ def class_bars(evaluation: Evaluation, *, limit: int = 40, language: Language = 
     labels = [_shorten(item.label) for item in shown]
     margin = max(_text_width(label) for label in labels) * 9 / _POINTS + 0.2
     height = 0.26 * len(shown) + 0.6
-    figure = _new_figure(margin + 4.6, height)
+    figure = new_figure(margin + 4.6, height)
     width = margin + 4.6
     axes = figure.add_axes((margin / width, 0.5 / height, 4.4 / width, 1 - 0.6 / height))
     places = range(len(shown))
@@ -240,75 +238,16 @@ def class_bars(evaluation: Evaluation, *, limit: int = 40, language: Language = 
         low, high = wilson_interval(round(recall(item) * item.support), item.support)
         axes.plot([low, high], [place, place], color=INK, linewidth=1.2)
     axes.set_yticks(places, labels, parse_math=False)
-    _style(axes, x=_say("recall, with its 95% interval", language))
+    style(axes, x=say("recall, with its 95% interval", language))
     axes.set(xlim=(0, 1), ylim=(len(shown) - 0.4, -0.6))
     axes.grid(visible=False, axis="y")
     axes.tick_params(axis="y", labelsize=9)
-    _percent(axes.xaxis)
+    percent_axis(axes.xaxis)
     return figure
 
 
-def robustness_curves(robustness: "Robustness", *, language: Language = "en") -> "Figure":
-    """Top-1 accuracy by severity for every corruption, with 95% intervals, beside that of clean images.
-
-    Raises:
-        UsageError: matplotlib is not installed.
-    """
-    names = list(dict.fromkeys(level.corruption for level in robustness.levels))
-    figure = _new_figure(2.5 * len(names) + 0.4, 2.9)
-    for axes, name in zip(np.atleast_1d(figure.subplots(1, len(names), sharey=True)), names, strict=True):
-        levels = [level for level in robustness.levels if level.corruption == name]
-        places = [0, *(level.severity for level in levels)]
-        values = [robustness.top1, *(level.top1 for level in levels)]
-        ends = [robustness.top1_interval, *(level.top1_interval for level in levels)]
-        axes.axhline(robustness.top1, color=INK, linestyle=(0, (4, 3)), linewidth=1, alpha=0.5)
-        axes.fill_between(places, *zip(*ends, strict=True), color=BLUE, alpha=0.18, linewidth=0)
-        axes.plot(places, values, color=BLUE, marker="o", markersize=4)
-        _style(axes, title=_say(name, language).capitalize(), x=_say("severity", language))
-        axes.set(ylim=(0, 1), xlim=(-0.2, max(places) + 0.2))
-        axes.set_xticks(places, [_say("clean", language), *map(str, places[1:])])
-    figure.axes[0].set_ylabel(_say("top-1 accuracy", language).capitalize(), fontsize=9, color=INK)
-    _percent(figure.axes[0].yaxis)
-    figure.subplots_adjust(left=0.075, right=0.99, bottom=0.18, top=0.88, wspace=0.1)
-    return figure
-
-
-def corruption_sheet(
-    views: Sequence["np.ndarray[Any, np.dtype[np.uint8]]"],
-    names: Sequence[str],
-    *,
-    language: Language = "en",
-) -> "Figure":
-    """One picture under every corruption (rows) at every severity (columns), the clean one first in each row.
-
-    Args:
-        views: H x W x 3 (or H x W) uint8: the clean picture, then severities 1 … S of each corruption.
-        names: of the corruptions, in order.
-        language: of the captions.
-
-    Raises:
-        UsageError: matplotlib is not installed.
-    """
-    severities = (len(views) - 1) // len(names)
-    figure = _new_figure(1.25 * (severities + 1) + 0.9, 1.25 * len(names) + 0.4)
-    grid = figure.subplots(len(names), severities + 1, squeeze=False)
-    for row, name in enumerate(names):
-        shown = [views[0], *views[1 + row * severities : 1 + (row + 1) * severities]]
-        for column, (axes, view) in enumerate(zip(grid[row], shown, strict=True)):
-            axes.imshow(view, cmap="gray", vmin=0, vmax=255, interpolation="none")
-            axes.set_xticks([])
-            axes.set_yticks([])
-            for spine in axes.spines.values():
-                spine.set_visible(False)
-            if row == 0:
-                title = f"{_say('severity', language)} {column}" if column else _say("clean", language)
-                axes.set_title(title, fontsize=9, color=INK)
-        grid[row][0].set_ylabel(_say(name, language).capitalize(), fontsize=9, color=INK)
-    figure.subplots_adjust(left=0.06, right=0.995, bottom=0.01, top=0.93, wspace=0.04, hspace=0.04)
-    return figure
-
-
-def _new_figure(width: float, height: float) -> "Figure":
+def new_figure(width: float, height: float) -> "Figure":
+    """An empty figure of a size in inches; UsageError where matplotlib is not installed."""
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
@@ -328,11 +267,13 @@ def _rendering(settings: Any) -> Iterator[None]:
         yield
 
 
-def _say(text: str, language: Language) -> str:
+def say(text: str, language: Language) -> str:
+    """A caption in the language."""
     return _CHINESE[text] if language == "zh" else text
 
 
-def _style(axes: "Axes", *, title: str = "", x: str = "", y: str = "") -> None:
+def style(axes: "Axes", *, title: str = "", x: str = "", y: str = "") -> None:
+    """The look of all pictures: small captions, faint grid, no frame above and at the right."""
     axes.set_title(title, loc="left", fontsize=10, color=INK, fontweight="bold")
     axes.set_xlabel(x, fontsize=9, color=INK)
     axes.set_ylabel(y, fontsize=9, color=INK)
@@ -345,7 +286,8 @@ def _style(axes: "Axes", *, title: str = "", x: str = "", y: str = "") -> None:
         spine.set(color=INK, alpha=0.4, linewidth=0.7)
 
 
-def _percent(axis: Any) -> None:
+def percent_axis(axis: Any) -> None:
+    """Write an axis of fractions in per cent."""
     from matplotlib.ticker import PercentFormatter
 
     axis.set_major_formatter(PercentFormatter(1, decimals=None))
