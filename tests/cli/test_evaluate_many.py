@@ -149,12 +149,32 @@ def test_bundles_with_other_classes_are_refused(inception, trained, other, shape
     assert "'pink'" in outcome.err
 
 
+def held_back(path, folder, **recipe):
+    """A copy of the bundle that says to have been trained on `folder`."""
+    from inception.data.sources import open_dataset
+
+    bundle, dataset = load_bundle(path), open_dataset(folder, **recipe)
+    provenance = {"data": dataset.name, "data_fingerprint": dataset.fingerprint, "recipe": recipe}
+    return replace(bundle, provenance=provenance)
+
+
 def test_a_bundle_trained_on_the_measured_images_is_named(inception, other, tmp_path):
     data = write_shapes(tmp_path / "plain", {"all": 12}) / "all"
-    bundle = load_bundle(other)
     for name, seed in (("one", 0), ("two", 1)):
-        provenance = {"data": "all", "recipe": {"val_fraction": 0.25, "seed": seed}}
-        save_bundle(replace(bundle, provenance=provenance), tmp_path / name)
+        save_bundle(held_back(other, data, val_fraction=0.25, seed=seed), tmp_path / name)
     outcome = inception("evaluate", tmp_path / "one", tmp_path / "two", data, "--json")
     assert outcome.code == 0
-    assert "held back other images of all" in outcome.err
+    assert "two was trained on other images of all" in outcome.err
+    assert "one was trained" not in outcome.err
+
+
+def test_images_that_any_of_the_bundles_was_trained_on_are_not_measured(inception, other, trained, tmp_path):
+    data = write_shapes(tmp_path / "plain", {"all": 12}) / "all"
+    save_bundle(held_back(other, data, val_fraction=0.25, seed=3), tmp_path / "pupil")
+    stranger = trained.bundle  # its classes are in another order
+    alone = inception("evaluate", tmp_path / "pupil", data, "--json").json()
+    for bundles in ((tmp_path / "pupil", stranger), (stranger, tmp_path / "pupil")):
+        content = inception("evaluate", *bundles, data, "--json").json()
+        assert (content["split"], content["n"]) == ("test", alone["n"])
+        top1 = {item["bundle"]: item["top1"] for item in content["bundles"]}
+        assert top1[str(tmp_path / "pupil")] == alone["top1"]

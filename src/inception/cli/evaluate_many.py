@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from inception.cli.console import print_json, print_table, progress_bar, say
-from inception.data.sources import Dataset, Sample
+from inception.data.sources import Dataset, Sample, align_labels
 from inception.errors import DataError, UsageError
 from inception.evaluate.answers import Answers, collect_answers, evaluate_probabilities
 from inception.evaluate.crops import CROPS, Crops
-from inception.evaluate.ensemble import average, fit_weights
+from inception.evaluate.ensemble import average, fit_weights, label_order
 from inception.evaluate.measure import Measurement, open_to_measure
 from inception.evaluate.metrics import Evaluation, Interval
 from inception.evaluate.table3 import Comparison, Row, compare, table3
@@ -58,25 +58,42 @@ def chosen(samples: Sequence[Sample], limit: int | None) -> tuple[Sample, ...]:
 
 def _open(request: Request) -> tuple[list[Classifier], Dataset, str, tuple[Sample, ...]]:
     classifiers = [load(bundle, request.device, request.precision) for bundle in request.bundles]
-    dataset, split, samples = open_to_measure(classifiers[0], request.data, request.split, request.data_root)
+    first, *others = classifiers
+    reference, opened = first, open_to_measure(first, request.data, request.split, request.data_root)
+    for classifier, path in zip(others, request.bundles[1:], strict=True):
+        label_order(first.labels, classifier.labels, str(path))
+        if not _trained_on(reference, opened[0]):
+            candidate = open_to_measure(classifier, request.data, request.split, request.data_root)
+            # What one of them was trained on decides which images all are measured on.
+            if _trained_on(classifier, candidate[0]):
+                reference, opened = classifier, candidate
+    dataset, split, samples = opened
+    if reference.labels != first.labels:
+        dataset = align_labels(dataset, first.labels)
+        samples = dataset.split(split)
     if not dataset.flip_safe and request.crops != ("single",):
         say(f"{dataset.name}: its images change their meaning when they are mirrored, and crops mirror them")
-    _warn_of_leaks(classifiers, request.bundles, dataset)
+    _warn_of_leaks(classifiers, request.bundles, dataset, reference)
     return classifiers, dataset, split, samples
 
 
-def _warn_of_leaks(classifiers: Sequence[Classifier], bundles: Sequence[Path], dataset: Dataset) -> None:
-    """Say so when a bundle may have been trained on the images that the first one held back."""
-    if not dataset.automatic_split:
-        return
-    recipes = [classifier.bundle.provenance.get("recipe", {}) for classifier in classifiers]
-    cuts = [(recipe.get("val_fraction", 0.1), recipe.get("seed", 0)) for recipe in recipes]
-    for path, classifier, cut in zip(bundles[1:], classifiers[1:], cuts[1:], strict=True):
-        trained_on = classifier.bundle.provenance.get("data")
-        if trained_on == dataset.name and cut != cuts[0]:
-            say(
-                f"{path} held back other images of {dataset.name} than {bundles[0]}: its accuracy is too good"
-            )
+def _trained_on(classifier: Classifier, dataset: Dataset) -> bool:
+    return classifier.bundle.provenance.get("data_fingerprint") == dataset.fingerprint
+
+
+def _warn_of_leaks(
+    classifiers: Sequence[Classifier], bundles: Sequence[Path], dataset: Dataset, reference: Classifier
+) -> None:
+    """Say so when a bundle held back other images than those that are measured."""
+
+    def cut(classifier: Classifier) -> tuple[Any, Any]:
+        recipe = classifier.bundle.provenance.get("recipe", {})
+        return recipe.get("val_fraction", 0.1), recipe.get("seed", 0)
+
+    for path, classifier in zip(bundles, classifiers, strict=True):
+        known = classifier.bundle.provenance.get("data") == dataset.name
+        if dataset.automatic_split and known and cut(classifier) != cut(reference):
+            say(f"{path} was trained on other images of {dataset.name}, some of which are measured here")
 
 
 def _ask(
