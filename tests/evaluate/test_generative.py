@@ -1,5 +1,6 @@
 """FID, KID and Inception Score, and their network, against torch-fidelity and pytorch-fid."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -214,6 +215,27 @@ def test_the_whole_chain_gives_torch_fidelitys_numbers(weights, network, tmp_pat
     score = inception_score(sides["made"].logits, splits=2)
     assert score.mean == pytest.approx(theirs["inception_score_mean"], abs=1e-4)
     assert score.std == pytest.approx(theirs["inception_score_std"], abs=1e-4)
+
+
+def test_googles_graph_fills_the_same_network(network, tmp_path):
+    sys.path.append(str(Path(__file__).parents[1] / "weights"))
+    from writers import write_graph
+
+    from inception.weights.sources.inception_v3 import GRAPH_2015, GRAPH_LAYERS
+    from inception.weights.sources.source import split_name
+
+    arrays = {}
+    for name, value in network.state_dict().items():
+        layer, role = split_name(name)
+        if role != "bn.num_batches_tracked":
+            moved = (
+                value.permute(2, 3, 1, 0) if value.dim() == 4 else value.t() if value.dim() == 2 else value
+            )
+            arrays[GRAPH_2015[role][0].format(GRAPH_LAYERS[layer])] = moved.contiguous().numpy()
+    assert "mixed_10/tower_1/mixed/conv_1/conv2d_params" in arrays
+    again = load_network_2015(write_graph(tmp_path / "classify_image_graph_def.pb", arrays))
+    for name, value in network.state_dict().items():
+        assert torch.equal(again.state_dict()[name], value), name
 
 
 def test_other_weights_are_refused(weights, tmp_path):
