@@ -182,7 +182,7 @@ def test_the_whole_chain_gives_torch_fidelitys_numbers(weights, network, tmp_pat
     peer = pytest.importorskip("torch_fidelity", reason="torch-fidelity is compared with")
     for side, seed in (("real", 1), ("made", 2)):
         (tmp_path / side).mkdir()
-        for index, picture in enumerate(pictures(12, seed)):
+        for index, picture in enumerate(pictures(8, seed)):
             picture.resize((40, 40)).save(tmp_path / side / f"{index:02}.png")
     theirs = peer.calculate_metrics(
         input1=str(tmp_path / "made"),
@@ -191,7 +191,7 @@ def test_the_whole_chain_gives_torch_fidelitys_numbers(weights, network, tmp_pat
         fid=True,
         kid=True,
         isc=True,
-        kid_subset_size=12,
+        kid_subset_size=8,
         kid_subsets=3,
         isc_splits=2,
         cuda=False,
@@ -210,7 +210,7 @@ def test_the_whole_chain_gives_torch_fidelitys_numbers(weights, network, tmp_pat
     fid = frechet_distance(*(feature_statistics(features[side]) for side in ("made", "real")))
     assert fid > 1
     assert fid == pytest.approx(theirs["frechet_inception_distance"], abs=1e-4)
-    kid = kernel_distance(features["made"], features["real"], subset_size=12, subsets=3)
+    kid = kernel_distance(features["made"], features["real"], subset_size=8, subsets=3)
     assert kid.mean == pytest.approx(theirs["kernel_inception_distance_mean"], abs=1e-4)
     score = inception_score(sides["made"].logits, splits=2)
     assert score.mean == pytest.approx(theirs["inception_score_mean"], abs=1e-4)

@@ -49,7 +49,7 @@ def test_a_paired_interval_is_narrower_than_two_unpaired_ones():
 @pytest.mark.parametrize(("count", "resamples"), [(0, 2000), (10, 5)])
 def test_impossible_bootstraps(count, resamples):
     with pytest.raises(UsageError, match="at least 100 resamples"):
-        bootstrap_interval(count, lambda counts: counts.mean(axis=1), resamples=resamples)
+        bootstrap_interval(np.array([count, 0]), lambda drawn: drawn.mean(axis=1), resamples=resamples)
 
 
 def test_score_intervals_hold_the_scores():

@@ -171,7 +171,7 @@ def _print(measurement: Measurement, intervals: dict[str, Interval], extra: dict
         ),
         ("calibration error", _percent(evaluation.calibration_error)),
         ("left out", str(len(measurement.unreadable))),
-        ("speed", f"{speed:,.1f} images/s, reading and decoding included"),
+        ("speed", f"{speed:,.1f} images/s with decoding"),
     ]
     if extra.get("weights"):
         rows.insert(1, ("weights", ", ".join(f"{share:.3f}" for share in extra["weights"])))

@@ -22,32 +22,36 @@ _LEVEL = 0.95
 _BLOCK_NUMBERS = 1 << 22
 
 Statistic = Callable[[IntArray], FloatArray]
-"""Counts of each image (B x N) in, one number for each of the B resamples out."""
+"""How many images of each kind were drawn (B x kinds) in, one number for each of the B resamples out."""
 
 
 def bootstrap_interval(
-    count: int, statistic: Statistic, *, resamples: int = RESAMPLES, seed: int = 0
+    sizes: NDArray[np.integer], statistic: Statistic, *, resamples: int = RESAMPLES, seed: int = 0
 ) -> Interval:
-    """95% percentile interval of a statistic of `count` images, drawn again and again with replacement.
+    """95% percentile interval of a statistic of N images, drawn again and again with replacement.
+
+    Images that are alike to the statistic are one kind: drawing how many there are of each kind is the same
+    as drawing images, and much faster.
 
     Args:
-        count: number of images N.
-        statistic: told how often each image was drawn, as int64 B x N, rows summing to N.
-        resamples: how many times all images are drawn.
-        seed: of the draws; equal seeds draw the same images, whatever the statistic.
+        sizes: number of images of each kind; their sum is N.
+        statistic: told how many images of each kind were drawn, as int64 B x kinds, rows summing to N.
+        resamples: how many times N images are drawn.
+        seed: of the draws.
 
     Raises:
         UsageError: there is no image, or fewer than 100 resamples.
     """
+    count = int(np.sum(sizes))
     if count < 1 or resamples < 100:
         raise UsageError(
             f"a bootstrap needs an image and at least 100 resamples, got {count} and {resamples}"
         )
     generator = np.random.default_rng(seed)
-    block = max(1, _BLOCK_NUMBERS // count)
-    even = np.full(count, 1 / count)
+    block = max(1, _BLOCK_NUMBERS // len(sizes))
+    shares = np.asarray(sizes, dtype=np.float64) / count
     values = [
-        statistic(generator.multinomial(count, even, size=min(block, resamples - start)))
+        statistic(generator.multinomial(count, shares, size=min(block, resamples - start)))
         for start in range(0, resamples, block)
     ]
     tail = (1 - _LEVEL) / 2
@@ -60,10 +64,9 @@ def mean_interval(values: NDArray[np.generic], *, resamples: int = RESAMPLES, se
 
     Of `left - right` it is the paired interval of a difference: each image is drawn with both its answers.
     """
-    numbers = np.asarray(values).astype(np.float64)
-    return bootstrap_interval(
-        len(numbers), lambda counts: counts @ numbers / len(numbers), resamples=resamples, seed=seed
-    )
+    numbers, sizes = np.unique(np.asarray(values).astype(np.float64), return_counts=True)
+    count = sizes.sum()
+    return bootstrap_interval(sizes, lambda drawn: drawn @ numbers / count, resamples=resamples, seed=seed)
 
 
 def score_intervals(
@@ -88,21 +91,17 @@ def score_intervals(
     intervals = {
         name: mean_interval(values, resamples=resamples, seed=seed) for name, values in means.items()
     }
+    # Kinds: wrong and right answers of each class that occurs.
     present, place = np.unique(samples.targets, return_inverse=True)
+    sizes = np.bincount(2 * place + samples.correct, minlength=2 * len(present))
 
-    def balanced(counts: IntArray) -> FloatArray:
-        recalls = np.empty(len(counts))
-        for row, weights in enumerate(counts):
-            drawn = np.bincount(place, weights=weights, minlength=len(present))
-            right = np.bincount(place, weights=weights * samples.correct, minlength=len(present))
-            recalls[row] = (right[drawn > 0] / drawn[drawn > 0]).mean()
-        return recalls
+    def balanced(drawn: IntArray) -> FloatArray:
+        wrong, right = drawn[:, 0::2], drawn[:, 1::2]
+        there = (wrong + right) > 0
+        means: FloatArray = (right / np.maximum(wrong + right, 1)).sum(axis=1) / there.sum(axis=1)
+        return means
 
-    # A class in most images makes this slow, and a quarter of the draws serves as well.
-    fewer = max(100, resamples // 4)
-    intervals["balanced_accuracy"] = bootstrap_interval(
-        len(samples.targets), balanced, resamples=fewer, seed=seed
-    )
+    intervals["balanced_accuracy"] = bootstrap_interval(sizes, balanced, resamples=resamples, seed=seed)
     return intervals
 
 
