@@ -10,6 +10,7 @@ from shapes import COLOURS, write_shapes
 from inception.data.loader import Loader
 from inception.data.sources import open_dataset
 from inception.errors import BundleError, DataError
+from inception.evaluate.answers import collect_answers
 from inception.evaluate.measure import collect_logits, evaluate_bundle
 from inception.runtime.classifier import Classifier
 
@@ -42,6 +43,18 @@ def test_the_numbers_are_those_of_the_logits(classifier, shapes):
     warm = Classifier(replace(classifier.bundle, temperature=3.0), "cpu")
     cooled = torch.nn.functional.cross_entropy(torch.tensor(logits).double() / 3, torch.tensor(targets))
     assert evaluate_bundle(warm, shapes, "train").evaluation.loss == pytest.approx(float(cooled), rel=1e-6)
+
+
+def test_crops_from_python(classifier, shapes):
+    told = []
+    measurement = evaluate_bundle(
+        classifier, shapes, crops="10", progress=lambda count, total: told.append((count, total))
+    )
+    dataset = open_dataset(shapes)
+    answers = collect_answers([classifier], ("10",), dataset, dataset.split("test"))
+    assert sum(count for count, _ in told) == measurement.evaluation.n == len(measurement.paths) == 12
+    right = answers.probabilities[0, "10"].argmax(axis=1) == answers.targets
+    assert measurement.evaluation.top1 == right.mean()
 
 
 def test_progress_paths_and_unreadable(classifier, tmp_path):

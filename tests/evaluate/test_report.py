@@ -192,3 +192,14 @@ def test_thumbnail_does_not_change_the_image_given():
     image = Image.new("RGB", (300, 300))
     thumbnail(image, size=50)
     assert image.size == (300, 300)
+
+
+def test_bootstrap_intervals_stand_below_loss_and_balanced_accuracy(tmp_path, make_evaluation):
+    evaluation = make_evaluation()
+    intervals = {"loss": (0.1234, 0.5678), "balanced_accuracy": (0.25, 0.75)}
+    with_them = write(tmp_path / "page.html", evaluation, intervals=intervals)
+    Page(with_them)
+    assert "0.123 – 0.568" in with_them
+    assert "25.0% – 75.0%" in with_them
+    without = write(tmp_path / "plain.html", evaluation)
+    assert "0.123 – 0.568" not in without

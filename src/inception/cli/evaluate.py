@@ -3,14 +3,26 @@
 import csv
 import datetime
 import io
+import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
 from inception.cli.console import print_json, print_table, progress_bar, say
+from inception.cli.evaluate_many import (
+    TABLE3_CROPS,
+    Request,
+    measure_one,
+    parse_crops,
+    run_comparison,
+    run_table3,
+)
 from inception.errors import UsageError
 from inception.evaluate.measure import Measurement, evaluate_bundle
+from inception.evaluate.metrics import Interval
+from inception.evaluate.significance import score_intervals
 from inception.files import atomic_write_text
 from inception.runtime.classifier import Classifier, load
 from inception.train.log import METRICS_FILE, read_rows
@@ -19,9 +31,20 @@ SHOWN_CLASSES = 50
 
 
 @click.command(short_help="Measure a bundle on labelled images.")
-@click.argument("bundle", type=click.Path(path_type=Path))
+@click.argument("bundles", metavar="BUNDLE...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.argument("data")
 @click.option("--split", default="auto", help="train, val, test, all; auto is test, else val, else all.")
+@click.option(
+    "--crops",
+    help="single (as the bundle says, the default), 1, 10, 12, 144 or dense; several for --table3: 1,10,144.",
+)
+@click.option(
+    "--ensemble",
+    type=click.Choice(("equal", "validation")),
+    help="Average the bundles' softmax outputs, equally or weighted by the val split.",
+)
+@click.option("--table3", is_flag=True, help="Models x crops, in the form of the paper's Table 3.")
+@click.option("--limit", type=click.IntRange(1), help="Measure so many images only, drawn with a fixed seed.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option(
     "--report", type=click.Path(path_type=Path), help="Write a self-contained HTML page with pictures."
@@ -34,25 +57,67 @@ SHOWN_CLASSES = 50
 @click.option("--workers", default=2, show_default=True, type=click.IntRange(1, 256))
 @click.option("--strict", is_flag=True, help="Stop at the first unreadable image.")
 def evaluate(
-    bundle: Path,
-    data: str,
-    split: str,
+    crops: str | None,
+    table3: bool,
     as_json: bool,
     report: Path | None,
     per_class: Path | None,
     predictions: Path | None,
-    device: str,
-    precision: str,
-    data_root: Path | None,
-    workers: int,
-    strict: bool,
+    **asked: Any,
 ) -> None:
-    """Measure BUNDLE on DATA (a folder, an archive, a CSV or a named set).
+    """Measure each BUNDLE on DATA (a folder, an archive, a CSV or a named set).
 
     Classes are matched by name. A set with splits is measured on test, else val; a set without is measured
     whole, unless the bundle was trained on it: then only the images training held back are measured.
+
+    Several bundles are compared with the first, or with --ensemble measured as one classifier.
     """
-    classifier = load(bundle, device, precision)
+    ways = parse_crops(crops or (",".join(TABLE3_CROPS) if table3 else "single"))
+    request = Request(crops=ways, **asked)
+    files = {"--report": report, "--per-class": per_class, "--predictions": predictions}
+    _check(request, table3, [name for name, path in files.items() if path])
+    if table3:
+        run_table3(request, as_json)
+        return
+    if len(request.bundles) > 1 and request.ensemble is None:
+        run_comparison(request, as_json)
+        return
+    extra: dict[str, Any] = {}
+    if ways == ("single",) and request.ensemble is None and request.limit is None:
+        measurement, classifier, seconds = _measure_plainly(request)
+    else:
+        measurement, classifier, weights, seconds = measure_one(request)
+        extra = {"crops": ways[0], "bundles": [str(path) for path in request.bundles], "weights": weights}
+    extra["seconds"] = seconds
+    if per_class:
+        _write(per_class, measurement.evaluation.per_class_csv())
+    if predictions:
+        _write(predictions, _predictions_csv(measurement))
+    intervals = score_intervals(measurement.evaluation.samples, len(measurement.evaluation.labels))
+    if report:
+        _write_report(report, measurement, classifier, request, intervals)
+    if as_json:
+        print_json(_as_dict(measurement, intervals, extra))
+    else:
+        _print(measurement, intervals, extra)
+
+
+def _check(request: Request, table3: bool, files: Sequence[str]) -> None:
+    """Raise UsageError for options that do not go together."""
+    if len(request.crops) > 1 and not table3:
+        raise UsageError(f"several ways of cropping ({', '.join(request.crops)}) make a table: add --table3")
+    if table3 and request.ensemble:
+        raise UsageError("--table3 averages bundles equally and shows every number of them: drop --ensemble")
+    many = table3 or (len(request.bundles) > 1 and request.ensemble is None)
+    if many and files:
+        raise UsageError(f"{files[0]} is of one classifier: name one bundle, or combine them with --ensemble")
+    if request.ensemble and len(request.bundles) < 2:
+        raise UsageError("--ensemble needs two bundles or more")
+
+
+def _measure_plainly(request: Request) -> tuple[Measurement, Classifier, float]:
+    classifier = load(request.bundles[0], request.device, request.precision)
+    start = time.perf_counter()
     with progress_bar("evaluating", None) as bar:
 
         def progress(count: int, total: int) -> None:
@@ -61,49 +126,55 @@ def evaluate(
 
         measurement = evaluate_bundle(
             classifier,
-            data,
-            split,
-            data_root=data_root,
-            workers=workers,
-            strict=strict,
+            request.data,
+            request.split,
+            data_root=request.data_root,
+            workers=request.workers,
+            strict=request.strict,
             progress=progress,
         )
     for path, reason in list(measurement.unreadable.items())[:5]:
         say(f"left out {path}: {reason}")
-    if per_class:
-        _write(per_class, measurement.evaluation.per_class_csv())
-    if predictions:
-        _write(predictions, _predictions_csv(measurement))
-    if report:
-        _write_report(report, measurement, classifier, bundle)
-    if as_json:
-        print_json(_as_dict(measurement))
-    else:
-        _print(measurement)
+    return measurement, classifier, time.perf_counter() - start
 
 
-def _as_dict(measurement: Measurement) -> dict[str, Any]:
+def _as_dict(
+    measurement: Measurement, intervals: dict[str, Interval], extra: dict[str, Any]
+) -> dict[str, Any]:
     return {
         **measurement.evaluation.to_dict(),
+        "bootstrap": {name: list(ends) for name, ends in intervals.items()},
         "data": measurement.dataset.name,
         "data_fingerprint": measurement.dataset.fingerprint,
         "split": measurement.split,
         "unreadable": measurement.unreadable,
+        **extra,
+        "images_per_s": measurement.evaluation.n / extra["seconds"],
     }
 
 
-def _print(measurement: Measurement) -> None:
+def _print(measurement: Measurement, intervals: dict[str, Interval], extra: dict[str, Any]) -> None:
     evaluation = measurement.evaluation
-    low, high = evaluation.top1_interval
+
+    def ends(interval: Interval, factor: float, digits: int) -> str:
+        return "95% interval " + " to ".join(f"{factor * end:.{digits}f}" for end in interval)
+
+    speed = evaluation.n / extra["seconds"]
     rows = [
         ("images", f"{evaluation.n:,} ({measurement.split})"),
-        ("top-1", f"{100 * evaluation.top1:.2f}%   95% interval {100 * low:.2f} to {100 * high:.2f}"),
-        ("top-5", f"{100 * evaluation.top5:.2f}%"),
-        ("loss", f"{evaluation.loss:.4f}"),
-        ("balanced accuracy", _percent(evaluation.balanced_accuracy)),
+        ("top-1", f"{_percent(evaluation.top1)}   {ends(evaluation.top1_interval, 100, 2)}"),
+        ("top-5", f"{_percent(evaluation.top5)}   {ends(evaluation.top5_interval, 100, 2)}"),
+        ("loss", f"{evaluation.loss:.4f}   {ends(intervals['loss'], 1, 4)}"),
+        (
+            "balanced accuracy",
+            f"{_percent(evaluation.balanced_accuracy)}   {ends(intervals['balanced_accuracy'], 100, 2)}",
+        ),
         ("calibration error", _percent(evaluation.calibration_error)),
         ("left out", str(len(measurement.unreadable))),
+        ("speed", f"{speed:,.1f} images/s with decoding"),
     ]
+    if extra.get("weights"):
+        rows.insert(1, ("weights", ", ".join(f"{share:.3f}" for share in extra["weights"])))
     print_table((measurement.dataset.name, ""), rows)
     present = [item for item in evaluation.classes if item.support]
     cells = [
@@ -141,7 +212,13 @@ def _predictions_csv(measurement: Measurement) -> str:
     return text.getvalue()
 
 
-def _write_report(path: Path, measurement: Measurement, classifier: Classifier, bundle: Path) -> None:
+def _write_report(
+    path: Path,
+    measurement: Measurement,
+    classifier: Classifier,
+    request: Request,
+    intervals: dict[str, Interval],
+) -> None:
     from inception.data.decode import decode_image
     from inception.evaluate.report import thumbnail, write_report
 
@@ -152,13 +229,12 @@ def _write_report(path: Path, measurement: Measurement, classifier: Classifier, 
 
     preprocess, provenance = classifier.preprocess, classifier.bundle.provenance
     details = {
-        "Model": " ".join(
-            [classifier.bundle.network, *(f"{k}={v}" for k, v in classifier.bundle.arguments.items())]
-        ),
+        "Model": _model_name(classifier, request),
         "Data": f"{measurement.dataset.name} ({measurement.dataset.fingerprint[:12]})",
         "Split": measurement.split,
         "Preprocessing": f"{preprocess.height}x{preprocess.width} {preprocess.color}, {preprocess.resize}, "
         f"{preprocess.interpolation}",
+        "Crops": request.crops[0],
         "Temperature": f"{classifier.bundle.temperature:.3f}",
         "Device": f"{classifier.device.type}, {classifier.precision}",
         "Skipped images": str(len(measurement.unreadable)),
@@ -174,11 +250,19 @@ def _write_report(path: Path, measurement: Measurement, classifier: Classifier, 
             images=picture,
             paths=measurement.paths,
             details=details,
-            history=read_rows(bundle.parent / METRICS_FILE) or None,
+            history=read_rows(request.bundles[0].parent / METRICS_FILE) or None,
+            intervals=intervals,
         )
     except OSError as error:
         raise _unwritable(path, error) from error
     say(f"report: {path}")
+
+
+def _model_name(classifier: Classifier, request: Request) -> str:
+    if len(request.bundles) > 1:
+        return f"average of {', '.join(path.name for path in request.bundles)}"
+    arguments = (f"{name}={value}" for name, value in classifier.bundle.arguments.items())
+    return " ".join([classifier.bundle.network, *arguments])
 
 
 def _write(path: Path, text: str) -> None:

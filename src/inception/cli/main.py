@@ -13,8 +13,12 @@ from inception.errors import InceptionError
 # Command -> (module, function, help line). Modules are imported only when their command is run.
 COMMANDS = {
     "train": ("inception.cli.train", "train", "Train a classifier on a folder of images."),
-    "evaluate": ("inception.cli.evaluate", "evaluate", "Measure a bundle on labelled images."),
+    "evaluate": ("inception.cli.evaluate", "evaluate", "Measure bundles on labelled images."),
+    "calibrate": ("inception.cli.calibrate", "calibrate_command", "Make a bundle's confidence honest."),
+    "robustness": ("inception.cli.robustness", "robustness", "Measure a bundle on worse images."),
     "predict": ("inception.cli.predict", "predict", "Ask a bundle about images."),
+    "embed": ("inception.cli.embed", "embed", "Features of images, their neighbours and duplicates."),
+    "fid": ("inception.cli.fid", "fid", "FID, KID and Inception Score of generated images."),
     "check": ("inception.cli.check", "check", "Find what is wrong with a data set."),
     "import": ("inception.cli.import_weights", "import_command", "Make a bundle of somebody else's weights."),
     "summary": ("inception.cli.summary", "summary", "Print a network as the paper's Table 1."),

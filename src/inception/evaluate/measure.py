@@ -8,8 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inception.data.loader import Loader
-from inception.data.sources import Dataset, align_labels, open_dataset
+from inception.data.sources import Dataset, Sample, align_labels, open_dataset
 from inception.errors import BundleError, DataError
+from inception.evaluate.answers import collect_answers, evaluate_probabilities
+from inception.evaluate.crops import Crops
 from inception.evaluate.metrics import Evaluation, evaluate_logits
 from inception.runtime.classifier import Classifier
 
@@ -63,6 +65,7 @@ def evaluate_bundle(
     data_root: Path | None = None,
     workers: int = 2,
     strict: bool = False,
+    crops: Crops = "single",
     progress: Callable[[int, int], None] | None = None,
 ) -> Measurement:
     """Measure a classifier on a data set; classes are matched by name, not by position.
@@ -74,7 +77,32 @@ def evaluate_bundle(
         data_root: where named sets are kept; default as in `open_dataset`.
         workers: decoding threads.
         strict: raise on an unreadable image instead of leaving it out.
+        crops: one of `CROPS`; the softmax is averaged over them.
         progress: told (images in this batch, images in all).
+
+    Raises DataError when the data set has classes the classifier does not know, or no such split.
+    """
+    dataset, split, samples = open_to_measure(classifier, data, split, data_root)
+    told = None if progress is None else lambda count: progress(count, len(samples))
+    if crops != "single":
+        answers = collect_answers(
+            [classifier], [crops], dataset, samples, workers=workers, strict=strict, progress=told
+        )
+        evaluation = evaluate_probabilities(answers.probabilities[0, crops], answers.targets, answers.labels)
+        return Measurement(evaluation, dataset, split, answers.paths, answers.unreadable)
+    loader = Loader(dataset, samples, workers, strict, cache_bytes=0)
+    logits, targets = collect_logits(classifier, loader, told)
+    evaluation = evaluate_logits(
+        logits, targets, classifier.labels, temperature=classifier.bundle.temperature
+    )
+    paths = tuple(sample.path for sample in samples if sample.path not in loader.unreadable)
+    return Measurement(evaluation, dataset, split, paths, dict(loader.unreadable))
+
+
+def open_to_measure(
+    classifier: Classifier, data: str | Path | Dataset, split: str = "auto", data_root: Path | None = None
+) -> tuple[Dataset, str, tuple[Sample, ...]]:
+    """The data set with targets aligned to the classifier's labels, the split's name, and its samples.
 
     Raises DataError when the data set has classes the classifier does not know, or no such split.
     """
@@ -85,15 +113,7 @@ def evaluate_bundle(
     samples = dataset.split(split)
     if not samples:
         raise DataError(f"{dataset.name} has no split '{split}'; it has {', '.join(dataset.splits)}")
-    loader = Loader(dataset, samples, workers, strict, cache_bytes=0)
-    logits, targets = collect_logits(
-        classifier, loader, None if progress is None else lambda count: progress(count, len(samples))
-    )
-    evaluation = evaluate_logits(
-        logits, targets, classifier.labels, temperature=classifier.bundle.temperature
-    )
-    paths = tuple(sample.path for sample in samples if sample.path not in loader.unreadable)
-    return Measurement(evaluation, dataset, split, paths, dict(loader.unreadable))
+    return dataset, split, samples
 
 
 def _open_as_trained(data: str | Path, classifier: Classifier, data_root: Path | None) -> Dataset:

@@ -48,6 +48,12 @@ _CHINESE = {
     "perfect calibration": "理想校准",
     "mean confidence": "平均置信度",
     "recall, with its 95% interval": "召回率与 95% 区间",
+    "severity": "强度",
+    "clean": "原图",
+    "noise": "噪声",
+    "blur": "模糊",
+    "jpeg": "JPEG 压缩",
+    "brightness": "亮度",
 }
 
 
@@ -92,20 +98,20 @@ def training_curves(rows: Sequence[Mapping[str, Any]], *, language: Language = "
     """
     if not rows:
         raise UsageError("There are no training metrics to draw; train for at least one epoch.")
-    figure = _new_figure(9.6, 2.9)
+    figure = new_figure(9.6, 2.9)
     by_epoch = {row["epoch"]: row for row in rows}
     ordered = [by_epoch[epoch] for epoch in sorted(by_epoch)]
     loss, top1, rate = figure.subplots(1, 3)
     for axes, name in ((loss, "loss"), (top1, "top1")):
-        _curve(axes, ordered, f"train_{name}", color=BLUE, label=_say("training", language))
-        _curve(axes, ordered, f"val_{name}", color=ORANGE, marker="s", label=_say("validation", language))
+        _curve(axes, ordered, f"train_{name}", color=BLUE, label=say("training", language))
+        _curve(axes, ordered, f"val_{name}", color=ORANGE, marker="s", label=say("validation", language))
     _curve(rate, ordered, "learning_rate", color=INK)
     for axes, title in ((loss, "loss"), (top1, "top-1 accuracy"), (rate, "learning rate")):
-        _style(axes, title=_say(title, language).capitalize(), x=_say("epoch", language))
+        style(axes, title=say(title, language).capitalize(), x=say("epoch", language))
         axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
     if loss.lines:
         loss.legend(frameon=False, fontsize=8.5, labelcolor=INK)
-    _percent(top1.yaxis)
+    percent_axis(top1.yaxis)
     if rate.lines:
         rate.set_ylim(bottom=0)
     figure.subplots_adjust(left=0.065, right=0.985, bottom=0.18, top=0.87, wspace=0.27)
@@ -145,7 +151,7 @@ def confusion_heatmap(
     size = min(max(cell * _POINTS * 0.62, 6.0), 10.0)
     margin = max(_text_width(label) for label in labels) * size / _POINTS + 0.5
     side = cell * len(chosen)
-    figure = _new_figure(margin + side + 0.1, margin + side + 0.1)
+    figure = new_figure(margin + side + 0.1, margin + side + 0.1)
     width, height = figure.get_size_inches()
     axes = figure.add_axes((margin / width, margin / height, side / width, side / height))
     axes.imshow(_cell_colors(strength), interpolation="none", aspect="auto")
@@ -154,7 +160,7 @@ def confusion_heatmap(
         # Only so does the SVG name the end of the text as its anchor, whatever the width of the letters.
         tick.set(rotation=90, rotation_mode="anchor", ha="right", va="center")
     axes.set_yticks(range(len(chosen)), labels, parse_math=False)
-    _style(axes, x=_say("answered class", language), y=_say("true class", language))
+    style(axes, x=say("answered class", language), y=say("true class", language))
     # At the rim, since matplotlib cannot measure labels in scripts that its font lacks.
     axes.xaxis.set_label_coords(0.5, -(margin - 0.22) / side)
     axes.yaxis.set_label_coords(-(margin - 0.22) / side, 0.5)
@@ -178,26 +184,26 @@ def reliability_diagram(evaluation: Evaluation, *, language: Language = "en") ->
     Raises:
         UsageError: matplotlib is not installed.
     """
-    figure = _new_figure(4.6, 5.2)
+    figure = new_figure(4.6, 5.2)
     main, counts = figure.subplots(2, 1, sharex=True, height_ratios=(3.4, 1))
     filled = [item for item in evaluation.bins if item.count]
     centers = [(item.lower + item.upper) / 2 for item in filled]
     width = 0.94 / len(evaluation.bins)
     reached, claimed = [item.accuracy for item in filled], [item.confidence for item in filled]
-    main.bar(centers, reached, width, color=BLUE, alpha=0.8, label=_say("accuracy", language))
-    ideal = _say("perfect calibration", language)
+    main.bar(centers, reached, width, color=BLUE, alpha=0.8, label=say("accuracy", language))
+    ideal = say("perfect calibration", language)
     main.plot([0, 1], [0, 1], color=INK, linestyle=(0, (4, 3)), linewidth=1, alpha=0.7, label=ideal)
     main.vlines(centers, reached, claimed, color=ORANGE, linewidth=1.2)
     left, right = np.array(centers) - 0.4 * width, np.array(centers) + 0.4 * width
-    main.hlines(claimed, left, right, color=ORANGE, linewidth=2.4, label=_say("mean confidence", language))
+    main.hlines(claimed, left, right, color=ORANGE, linewidth=2.4, label=say("mean confidence", language))
     main.legend(frameon=False, fontsize=8.5, labelcolor=INK, loc="upper left")
     counts.bar(centers, [item.count for item in filled], width, color=INK, alpha=0.45)
-    _style(main, y=_say("accuracy", language))
-    _style(counts, x=_say("confidence", language), y=_say("images", language))
+    style(main, y=say("accuracy", language))
+    style(counts, x=say("confidence", language), y=say("images", language))
     main.set(xlim=(0, 1), ylim=(0, 1))
     counts.yaxis.get_major_locator().set_params(nbins=3, integer=True)
-    _percent(main.yaxis)
-    _percent(counts.xaxis)
+    percent_axis(main.yaxis)
+    percent_axis(counts.xaxis)
     figure.subplots_adjust(left=0.16, right=0.96, bottom=0.11, top=0.98, hspace=0.12)
     figure.align_ylabels()
     return figure
@@ -223,7 +229,7 @@ def class_bars(evaluation: Evaluation, *, limit: int = 40, language: Language = 
     labels = [_shorten(item.label) for item in shown]
     margin = max(_text_width(label) for label in labels) * 9 / _POINTS + 0.2
     height = 0.26 * len(shown) + 0.6
-    figure = _new_figure(margin + 4.6, height)
+    figure = new_figure(margin + 4.6, height)
     width = margin + 4.6
     axes = figure.add_axes((margin / width, 0.5 / height, 4.4 / width, 1 - 0.6 / height))
     places = range(len(shown))
@@ -232,15 +238,16 @@ def class_bars(evaluation: Evaluation, *, limit: int = 40, language: Language = 
         low, high = wilson_interval(round(recall(item) * item.support), item.support)
         axes.plot([low, high], [place, place], color=INK, linewidth=1.2)
     axes.set_yticks(places, labels, parse_math=False)
-    _style(axes, x=_say("recall, with its 95% interval", language))
+    style(axes, x=say("recall, with its 95% interval", language))
     axes.set(xlim=(0, 1), ylim=(len(shown) - 0.4, -0.6))
     axes.grid(visible=False, axis="y")
     axes.tick_params(axis="y", labelsize=9)
-    _percent(axes.xaxis)
+    percent_axis(axes.xaxis)
     return figure
 
 
-def _new_figure(width: float, height: float) -> "Figure":
+def new_figure(width: float, height: float) -> "Figure":
+    """An empty figure of a size in inches; UsageError where matplotlib is not installed."""
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
@@ -260,11 +267,13 @@ def _rendering(settings: Any) -> Iterator[None]:
         yield
 
 
-def _say(text: str, language: Language) -> str:
+def say(text: str, language: Language) -> str:
+    """A caption in the language."""
     return _CHINESE[text] if language == "zh" else text
 
 
-def _style(axes: "Axes", *, title: str = "", x: str = "", y: str = "") -> None:
+def style(axes: "Axes", *, title: str = "", x: str = "", y: str = "") -> None:
+    """The look of all pictures: small captions, faint grid, no frame above and at the right."""
     axes.set_title(title, loc="left", fontsize=10, color=INK, fontweight="bold")
     axes.set_xlabel(x, fontsize=9, color=INK)
     axes.set_ylabel(y, fontsize=9, color=INK)
@@ -277,7 +286,8 @@ def _style(axes: "Axes", *, title: str = "", x: str = "", y: str = "") -> None:
         spine.set(color=INK, alpha=0.4, linewidth=0.7)
 
 
-def _percent(axis: Any) -> None:
+def percent_axis(axis: Any) -> None:
+    """Write an axis of fractions in per cent."""
     from matplotlib.ticker import PercentFormatter
 
     axis.set_major_formatter(PercentFormatter(1, decimals=None))

@@ -42,6 +42,7 @@ _DETAIL_NAMES = {
     "Date": "日期",
     "Skipped images": "跳过的图片",
     "Temperature": "温度",
+    "Crops": "裁剪方式",
 }
 
 
@@ -54,6 +55,7 @@ def write_report(
     paths: Sequence[str],
     details: Mapping[str, str],
     history: Sequence[Mapping[str, Any]] | None = None,
+    intervals: Mapping[str, Interval] | None = None,
 ) -> None:
     """Write the report to `path`, atomically.
 
@@ -66,6 +68,7 @@ def write_report(
         paths: names of the N images.
         details: what was evaluated and how (model, data, preprocessing, versions), in this order.
         history: rows of `metrics.jsonl`, to show the training curves.
+        intervals: 95% bootstrap intervals (`score_intervals`), shown for loss and balanced accuracy.
 
     Raises:
         UsageError: there are not N paths, or matplotlib is not installed.
@@ -74,7 +77,7 @@ def write_report(
     if len(paths) != evaluation.n:
         raise UsageError(f"The report of {evaluation.n} images needs as many paths, got {len(paths)}.")
     sections = {
-        "summary": _summary(evaluation),
+        "summary": _summary(evaluation, intervals or {}),
         "details": _details(details),
         "training": _training(history) if history else "",
         "confusion": _confusion(evaluation),
@@ -86,6 +89,10 @@ def write_report(
     atomic_write_text(path, _page(title, {name: body for name, body in sections.items() if body}))
 
 
+_FOOTER = (
+    "Intervals are 95%: Wilson's of top-1, top-5 and recall of a class; bootstrap of the others.",
+    "区间均为 95%：Top-1、Top-5 与各类召回率为 Wilson 得分区间，其余为自助法区间。",
+)
 _SECTIONS = {
     "summary": ("Summary", "概要"),
     "details": ("What was measured", "测量对象"),
@@ -127,7 +134,7 @@ def _page(title: str, sections: Mapping[str, str]) -> str:
 <nav><ul>{links}</ul></nav>
 <main>
 {bodies}
-<footer>{both("Intervals are 95% Wilson score intervals.", "区间均为 95% Wilson 得分区间。")}</footer>
+<footer>{both(*_FOOTER)}</footer>
 </main>
 <script>{script}</script>
 </body>
@@ -135,9 +142,14 @@ def _page(title: str, sections: Mapping[str, str]) -> str:
 """
 
 
-def _summary(evaluation: Evaluation) -> str:
+def _summary(evaluation: Evaluation, intervals: Mapping[str, Interval]) -> str:
     def interval(ends: Interval) -> str:
         return f"{percent(ends[0])} – {percent(ends[1])}"
+
+    def with_interval(note: str, text: str | None) -> str:
+        return note if text is None else f"{note}<br>{escape(text)}"
+
+    balanced, loss = intervals.get("balanced_accuracy"), intervals.get("loss")
 
     wrong = len(evaluation.mistakes)
     numbers = [
@@ -149,14 +161,22 @@ def _summary(evaluation: Evaluation) -> str:
         (
             ("Balanced accuracy", "平衡准确率"),
             percent(evaluation.balanced_accuracy),
-            both("mean recall of the classes", "各类召回率的均值"),
+            with_interval(
+                both("mean recall of the classes", "各类召回率的均值"), balanced and interval(balanced)
+            ),
         ),
         (
             ("Macro F1", "宏平均 F1"),
             percent(evaluation.macro.f1),
             both("mean over the classes", "各类的均值"),
         ),
-        (("Loss", "损失"), f"{evaluation.loss:.3f}", both("cross-entropy, nats", "交叉熵（nat）")),
+        (
+            ("Loss", "损失"),
+            f"{evaluation.loss:.3f}",
+            with_interval(
+                both("cross-entropy, nats", "交叉熵（nat）"), loss and f"{loss[0]:.3f} – {loss[1]:.3f}"
+            ),
+        ),
         (
             ("Calibration error", "校准误差"),
             percent(evaluation.calibration_error),
