@@ -17,7 +17,7 @@ from inception.data.preprocess import Preprocess
 from inception.data.sources import Dataset, Sample
 from inception.errors import DataError
 from inception.evaluate.crops import Crops, Seen, see
-from inception.evaluate.dense import dense_input, dense_probabilities
+from inception.evaluate.dense import dense_input, dense_probabilities, map_window
 from inception.evaluate.ensemble import label_order
 from inception.evaluate.metrics import Evaluation, evaluate_logits
 from inception.runtime.classifier import Classifier
@@ -174,9 +174,10 @@ def _ask(
             for name, mean in zip(cropped, one.weights @ part.numpy(), strict=True):
                 answers[name].append(mean)
     if "dense" in crops:
+        window = map_window(classifier)
         for item in group:
             pixels = item.dense[classifier.preprocess]
-            answers["dense"].append(dense_probabilities(classifier, pixels).numpy())
+            answers["dense"].append(dense_probabilities(classifier, pixels, window).numpy())
     return {name: np.stack(means) for name, means in answers.items()}
 
 

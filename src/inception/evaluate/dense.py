@@ -10,6 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from inception.data.preprocess import RESAMPLING, Preprocess, to_tensor
+from inception.nets.dense import dense_logits
 from inception.runtime.classifier import Classifier
 from inception.runtime.device import autocast
 
@@ -36,24 +37,25 @@ def dense_input(image: Image.Image, preprocess: Preprocess) -> Tensor:
     return torch.stack([picture, picture.flip(-1)])
 
 
-def dense_probabilities(classifier: Classifier, pixels: Tensor) -> Tensor:
+def dense_probabilities(classifier: Classifier, pixels: Tensor, window: tuple[int, int]) -> Tensor:
     """Mean of the softmax over all windows of all given pictures.
 
     Args:
         classifier: of any network of the family, whatever its head.
         pixels: uint8 N x C x H x W of one image (`dense_input`), at least as large as the network's input.
+        window: `map_window` of the classifier.
 
     Returns:
         float32 of length num_classes, on the CPU, summing to 1.
     """
     model, preprocess = classifier.model, classifier.preprocess
     with torch.inference_mode(), autocast(classifier.device, classifier.precision):
-        one = torch.zeros(1, preprocess.in_chans, preprocess.height, preprocess.width)
-        rows, columns = model.forward_features(one.to(classifier.device)).shape[2:]
         images = preprocess.normalize(pixels.to(classifier.device))
-        maps = model.forward_features(images.contiguous(memory_format=torch.channels_last))
-        windows = maps.unfold(2, rows, 1).unfold(3, columns, 1)  # N x C x down x across x rows x columns
-        windows = windows.permute(0, 2, 3, 1, 4, 5).flatten(0, 2)
-        logits = model.forward_head(windows.contiguous()).float()
-    mean: Tensor = torch.softmax(logits / classifier.bundle.temperature, dim=1).mean(0).cpu()
+        logits = dense_logits(model, images.contiguous(memory_format=torch.channels_last), window).float()
+    mean: Tensor = torch.softmax(logits / classifier.bundle.temperature, dim=1).mean((0, 2, 3)).cpu()
     return mean
+
+
+def map_window(classifier: Classifier) -> tuple[int, int]:
+    """Rows and columns of the feature map of one crop."""
+    return classifier.model.map_size(classifier.preprocess.height, classifier.preprocess.width)

@@ -1,76 +1,36 @@
-"""A network applied everywhere on a larger image: its classifier as a convolution over the feature map."""
+"""A network applied everywhere on a larger image: its classifier reads every window of the feature map."""
 
-import copy
+from torch import Tensor
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
-
-from inception.nets.heads import (
-    ConvolutionalClassifier,
-    FullyConnectedHead,
-    HiddenHead,
-    PooledHead,
-)
-from inception.nets.layers import activate
 from inception.nets.network import Network
 
 
-def dense_logits(network: Network, images: Tensor) -> Tensor:
-    """Logits at every place of the feature map that the network's own window fits.
+def dense_logits(network: Network, images: Tensor, window: tuple[int, int] | None = None) -> Tensor:
+    """Logits of every window of the feature map that is as large as the map of the network's own images.
 
-    Fully connected layers become convolutions and the average over the map a pool of stride 1 (Sermanet et
-    al. 2014, section 3; Simonyan & Zisserman 2015, section 3.2; `spatial_squeeze=False` in TF-slim). At the
-    network's own image size there is one place, with the ordinary logits.
+    The stages run once on the whole images. For most heads this is the network with its fully connected
+    layers as convolutions (Sermanet et al. 2014, section 3; Simonyan & Zisserman 2015, section 3.2;
+    `spatial_squeeze=False` in TF-slim). At the network's own image size there is one window, with the
+    ordinary logits.
 
     Args:
-        network: in evaluation mode, with a classifier.
-        images: normalised float N x in_chans x H x W, at least as large as the network's own images.
+        network: in evaluation mode, with its pool.
+        images: normalised float N x in_chans x H x W.
+        window: rows and columns of a window of the map; None: `network.map_size` of its own image size.
 
-    Returns N x num_classes x H' x W'. Raises ValueError for a network in training mode or without classifier,
-    or images that are too small.
+    Returns N x num_classes x H' x W'. Raises ValueError for a network in training mode or without its pool,
+    or images smaller than a window.
     """
-    if network.training or network.num_classes == 0 or not network.head.pooled:
-        raise ValueError("dense logits need a network in evaluation mode, with its pool and classifier")
-    window = _window(network)
-    x = network.forward_features(images)
-    if min(x.shape[2:]) < window:
+    if network.training or not network.head.pooled:
+        raise ValueError("dense logits need a network in evaluation mode, with its pool")
+    rows, columns = window or network.map_size(network.image_size, network.image_size)
+    maps = network.forward_features(images)
+    if maps.shape[2] < rows or maps.shape[3] < columns:
         raise ValueError(
-            f"images of {images.shape[2]} x {images.shape[3]} are smaller than the network's own "
-            f"{network.image_size} x {network.image_size}"
+            f"images of {images.shape[2]} x {images.shape[3]} have a map of {maps.shape[2]} x "
+            f"{maps.shape[3]}, less than a window of {rows} x {columns}: make them larger"
         )
-    if isinstance(network.fc, ConvolutionalClassifier):
-        classifier = network.fc
-        maps = classifier.cccp2(classifier.cccp1(classifier.conv(x)))
-        return F.avg_pool2d(maps, window, stride=1)
-    weight, bias = network.fc.get_parameter("weight"), network.fc.get_parameter("bias")
-    return F.conv2d(_hidden(network.head, x, window), weight[:, :, None, None], bias)
-
-
-def _window(network: Network) -> int:
-    """Side of the feature map for images of the network's own size."""
-    head = network.head
-    if isinstance(head, FullyConnectedHead):
-        return head.map_size
-    if isinstance(head, HiddenHead):
-        return head.grid
-    side = network.image_size
-    probe = torch.zeros(1, network.in_chans, side, side, device="meta")
-    return int(copy.deepcopy(network).to("meta").forward_features(probe).shape[-1])
-
-
-def _hidden(head: PooledHead | FullyConnectedHead | HiddenHead, x: Tensor, window: int) -> Tensor:
-    """The features before the classifier, at every place."""
-    if isinstance(head, PooledHead):
-        return F.avg_pool2d(x, window, stride=1)
-    if isinstance(head, FullyConnectedHead):
-        return F.relu(_as_convolution(head.linear, x, window))
-    for name in head.layers:
-        x = activate(_as_convolution(getattr(head, name), x, window), head.activation)
-        window = 1
-    return x
-
-
-def _as_convolution(linear: nn.Linear, x: Tensor, window: int) -> Tensor:
-    """A linear layer over flattened C x window x window maps, at every place of `x`."""
-    return F.conv2d(x, linear.weight.view(linear.out_features, -1, window, window), linear.bias)
+    windows = maps.unfold(2, rows, 1).unfold(3, columns, 1)  # N x C x H' x W' x rows x columns
+    count, _, down, across, _, _ = windows.shape
+    logits = network.forward_head(windows.permute(0, 2, 3, 1, 4, 5).flatten(0, 2).contiguous())
+    return logits.view(count, down, across, -1).permute(0, 3, 1, 2)
