@@ -242,6 +242,7 @@ def test_defaults_follow_the_data():
     assert chosen(flip_safe=False).flip == "no"
     assert chosen(flip_safe=True).flip == "yes"
     assert chosen(side=28).augment == "shift"
+    assert chosen(side=28, images=20_000).augment == "cutout"
     assert chosen(images=400).epochs > chosen(images=100_000).epochs
     small_set = chosen(weights="b", start_side=224, images=500)
     assert small_set.batch_norm == "frozen"

@@ -14,6 +14,9 @@ DEFAULT_NETWORK = "googlenet_bn"
 SMALL_IMAGE = 64
 """Networks for images up to this side use the small stem and gentle augmentation."""
 
+MANY_IMAGES = 10_000
+"""From so many small images on, batches are larger and squares are cut out of the views."""
+
 BATCH_NORM_IMAGES = 10_000
 """Fine-tuning on fewer images keeps the pretrained batch-norm statistics: theirs would be too noisy."""
 
@@ -152,7 +155,7 @@ def resolve(
     chosen |= {"batch_norm": "frozen" if tuned and images < BATCH_NORM_IMAGES else "train"}
     chosen |= {"image_size": start_side or (32 if small else 224)}
     if small and config.recipe == "modern":
-        chosen |= {"augment": "shift"}
+        chosen |= {"augment": "cutout" if images >= MANY_IMAGES and not tuned else "shift"}
     automatic = {item.name: item.default for item in fields(config)}
     for name, value in chosen.items():
         if getattr(config, name) == automatic[name]:
@@ -195,9 +198,9 @@ def _modern(optimizer: str, images: int, small: bool, normalized: bool) -> dict[
     """From scratch. Muon where it was measured to win: batch-normalised networks on small images."""
     if optimizer == "auto":
         optimizer = "muon" if small and normalized else "sgd"
-    batch = 128 if small and images >= 10_000 else 32
+    batch = 128 if small and images >= MANY_IMAGES else 32
     # Rates for batches of 128; smaller batches take smaller steps.
-    rate = {"muon": 0.1 * (batch / 128) ** 0.5, "sgd": 0.2 * batch / 128, "adamw": 1e-3}[optimizer]
+    rate = {"muon": 0.05 * (batch / 128) ** 0.5, "sgd": 0.2 * batch / 128, "adamw": 1e-3}[optimizer]
     return {
         "epochs": _epochs_for(images, steps=3_000 if small else 6_000, batch=batch),
         "batch_size": batch,
