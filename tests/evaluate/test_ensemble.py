@@ -116,6 +116,9 @@ def test_table3_has_a_row_for_every_number_of_models_and_crops(answers):
         assert row.top5_interval[0] <= row.top5_error <= row.top5_interval[1]
         assert row.top1_change == pytest.approx(row.top1_error - base.top1_error)
         assert row.top1_change_interval[0] <= row.top1_change <= row.top1_change_interval[1]
+        assert row.loss == pytest.approx(-np.log(mean[np.arange(200), answers.targets]).mean(), rel=1e-5)
+        assert row.loss_change == pytest.approx(row.loss - base.loss)
+        assert row.loss_change_interval[0] <= row.loss_change <= row.loss_change_interval[1]
         assert row.to_dict()["models"] == row.models
     assert rows[1].top1_change_interval[1] < 0
     with pytest.raises(UsageError, match="numbers of models in 1 … 3"):

@@ -246,7 +246,17 @@ def run_table3(request: Request, as_json: bool) -> None:
         )
         return
     say(f"{dataset.name} ({split}): {len(answers.targets):,} images; 95% bootstrap intervals, changes paired")
-    heads = ("models", "crops", "cost", "top-5 error", "compared to base", "top-1 error", "compared to base")
+    heads = (
+        "models",
+        "crops",
+        "cost",
+        "top-5 error",
+        "compared to base",
+        "top-1 error",
+        "compared to base",
+        "loss",
+        "compared to base",
+    )
     print_table(heads, [_cells(row, first=row is rows[0]) for row in rows])
 
 
@@ -254,6 +264,7 @@ def _cells(row: Row, *, first: bool) -> tuple[str, ...]:
     def error(value: float, interval: Interval) -> str:
         return f"{100 * value:.2f}% [{100 * interval[0]:.2f}, {100 * interval[1]:.2f}]"
 
+    low, high = row.loss_change_interval
     return (
         str(row.models),
         row.crops,
@@ -262,4 +273,6 @@ def _cells(row: Row, *, first: bool) -> tuple[str, ...]:
         "base" if first else change(row.top5_change, row.top5_change_interval),
         error(row.top1_error, row.top1_interval),
         "base" if first else change(row.top1_change, row.top1_change_interval),
+        f"{row.loss:.3f}",
+        "base" if first else f"{row.loss_change:+.3f} [{low:+.3f}, {high:+.3f}]",
     )

@@ -1,8 +1,9 @@
 """Models x crops as one table, in the form of Table 3 of "Going Deeper with Convolutions".
 
 The paper's columns are the number of models, the number of crops, their cost (models x crops), the top-5
-error and its change against one model with one crop. Here every row also has the top-1 error, and 95%
-bootstrap intervals; the changes are paired: each drawn image brings both its answers.
+error and its change against one model with one crop. Here every row also has the top-1 error, the loss
+(which tells differences apart that a few images' errors do not), and 95% bootstrap intervals; the changes are
+paired: each drawn image brings both its answers.
 """
 
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from inception.evaluate.answers import Answers, evaluate_probabilities
 from inception.evaluate.crops import Crops
 from inception.evaluate.ensemble import average
 from inception.evaluate.metrics import Evaluation, Interval
+from inception.evaluate.scores import FloatArray
 from inception.evaluate.significance import McNemar, mcnemar, mean_interval
 
 COSTS: dict[Crops, int] = {"single": 1, "1": 1, "10": 10, "12": 12, "144": 144}
@@ -25,14 +27,15 @@ COSTS: dict[Crops, int] = {"single": 1, "1": 1, "10": 10, "12": 12, "144": 144}
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table; errors and changes are fractions, a negative change is a gain.
+    """One line of the table; errors and their changes are fractions, a negative change is a gain.
 
     Attributes:
         models: how many classifiers are averaged: the first so many that were named.
         crops: way of cropping.
         cost: models x crops; None for `dense`, which has no number of crops.
         top1_error, top5_error: with their 95% bootstrap intervals.
-        top1_change, top5_change: against the first row, with their paired 95% intervals.
+        loss: mean cross-entropy in nats, with its interval.
+        top1_change, top5_change, loss_change: against the first row, with their paired 95% intervals.
     """
 
     models: int
@@ -42,10 +45,14 @@ class Row:
     top1_interval: Interval
     top5_error: float
     top5_interval: Interval
+    loss: float
+    loss_interval: Interval
     top1_change: float
     top1_change_interval: Interval
     top5_change: float
     top5_change_interval: Interval
+    loss_change: float
+    loss_change_interval: Interval
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-safe."""
@@ -66,15 +73,15 @@ def table3(answers: Answers, crops: Sequence[Crops], counts: Sequence[int]) -> t
     known = {number for number, _ in answers.probabilities}
     if not crops or not counts or not 1 <= min(counts) <= max(counts) <= len(known):
         raise UsageError(f"a table needs ways of cropping, and numbers of models in 1 … {len(known)}")
-    base: dict[str, NDArray[np.bool_]] = {}
+    base: dict[str, FloatArray] = {}
     rows = []
     for count in counts:
         for name in crops:
             mean = average([answers.probabilities[number, name] for number in range(count)])
-            wrong = _wrong(evaluate_probabilities(mean, answers.targets, answers.labels))
-            base = base or wrong
-            cost = None if name == "dense" else count * COSTS[name]
-            rows.append(_row(count, name, cost, wrong, base))
+            costs = _costs(evaluate_probabilities(mean, answers.targets, answers.labels))
+            base = base or costs
+            evaluations = None if name == "dense" else count * COSTS[name]
+            rows.append(_row(count, name, evaluations, costs, base))
     return tuple(rows)
 
 
@@ -83,20 +90,27 @@ def _wrong(evaluation: Evaluation) -> dict[str, NDArray[np.bool_]]:
     return {"top1": rank > 0, "top5": rank >= min(5, len(evaluation.labels))}
 
 
+def _costs(evaluation: Evaluation) -> dict[str, FloatArray]:
+    """What each image costs in every row of the table: 0 or 1 for an error, and its loss."""
+    errors = {f"{name}_error": wrong.astype(np.float64) for name, wrong in _wrong(evaluation).items()}
+    return {**errors, "loss": evaluation.samples.loss}
+
+
 def _row(
     models: int,
     crops: Crops,
     cost: int | None,
-    wrong: dict[str, NDArray[np.bool_]],
-    base: dict[str, NDArray[np.bool_]],
+    costs: dict[str, FloatArray],
+    base: dict[str, FloatArray],
 ) -> Row:
     values: dict[str, Any] = {}
-    for name, mistakes in wrong.items():
-        change = mistakes.astype(np.int64) - base[name]
-        values[f"{name}_error"] = float(mistakes.mean())
-        values[f"{name}_interval"] = mean_interval(mistakes)
-        values[f"{name}_change"] = float(change.mean())
-        values[f"{name}_change_interval"] = mean_interval(change)
+    for name, of_images in costs.items():
+        change = of_images - base[name]
+        short = name.removesuffix("_error")
+        values[name] = float(of_images.mean())
+        values[f"{short}_interval"] = mean_interval(of_images)
+        values[f"{short}_change"] = float(change.mean())
+        values[f"{short}_change_interval"] = mean_interval(change)
     return Row(models, crops, cost, **values)
 
 
