@@ -194,13 +194,13 @@ SIGNED = ("integrated-gradients", "occlusion")
 
 
 def cam_layer(network: Network, images: Tensor, question: Question, layer: str | None) -> str:
-    """Path of the layer that the Grad-CAMs read.
+    """Name of the layer that the Grad-CAMs read.
 
     Raises UsageError when the layer asked for is not before the head, or has no map.
     """
     head = find_layer(network, question.head)
     if layer is not None:
-        return find_layer(network, layer)
+        return layer
     if head in network.aux_taps:
         return network.aux_taps[head]
     with torch.no_grad():

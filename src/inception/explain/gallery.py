@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from itertools import groupby
 from pathlib import Path
 
 import torch
@@ -106,33 +107,35 @@ def make_pictures(
 ) -> dict[Channel, Path]:
     """A PNG for every channel, in `folder`; those that are there from an earlier run are kept.
 
-    A picture depends on the channel and the settings, and but for rounding not on those made with it.
-    `progress` is called with the number of pictures that are ready.
+    An interrupted run that is repeated gives the same pictures as one that was not: channels are always drawn
+    in the same batches. `progress` is called with the number of pictures that are ready.
     """
     key = recipe_key(classifier, settings)
     paths = {item: picture_path(folder, key, item) for item in channels}
-    missing = [item for item in channels if not paths[item].exists()]
-    if progress:
-        progress(len(channels) - len(missing))
     side, _ = picture_size(classifier.model, classifier.preprocess, settings)
-    batch = max(1, BATCH * 128 * 128 // max(side * side, 1))
-    while missing:
-        # One layer at a time: a batch runs the network no further than it must.
-        now = [item for item in missing if item.layer == missing[0].layer][:batch]
-        objective = each([channel(item.layer, item.index) for item in now])
-        pixels = render(
-            classifier.model,
-            classifier.preprocess,
-            objective,
-            settings,
-            seeds=[settings.seed] * len(now),
-        )
-        for item, picture in zip(now, pixels, strict=True):
-            save_png(to_image(picture), paths[item])
-        missing = [item for item in missing if item not in now]
+    for batch in _batches(channels, max(1, BATCH * 128 * 128 // (side * side))):
+        missing = [item for item in batch if not paths[item].exists()]
+        if missing:
+            pixels = render(
+                classifier.model,
+                classifier.preprocess,
+                each([channel(item.layer, item.index) for item in batch]),
+                settings,
+                seeds=[settings.seed] * len(batch),
+            )
+            for item, picture in zip(batch, pixels, strict=True):
+                if item in missing:
+                    save_png(to_image(picture), paths[item])
         if progress:
-            progress(len(now))
+            progress(len(batch))
     return paths
+
+
+def _batches(channels: Sequence[Channel], size: int) -> Iterator[list[Channel]]:
+    """Neighbours of one layer, so that the network runs no further than it must."""
+    for _, group in groupby(channels, key=lambda item: item.layer):
+        found = list(group)
+        yield from (found[start : start + size] for start in range(0, len(found), size))
 
 
 def save_png(image: Image.Image, path: Path, notes: dict[str, str] | None = None) -> None:

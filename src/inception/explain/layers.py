@@ -75,7 +75,7 @@ def find_layer(network: Network, name: str) -> str:
         if path in modules:
             return path
     known = [*network.endpoints, *network.aliases, *network.aux_taps, LOGITS, *modules]
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    near = difflib.get_close_matches(name, list(dict.fromkeys(known)), n=3, cutoff=0.5)
     hint = f"did you mean {', '.join(near)}?" if near else f"the stages are {', '.join(network.endpoints)}"
     if name.startswith("aux") and not network.aux_taps:
         hint = "this bundle has no auxiliary heads"
