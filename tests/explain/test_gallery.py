@@ -59,26 +59,28 @@ def test_a_repeated_run_draws_only_what_is_missing(classifier, tmp_path, monkeyp
 
 def test_examples_are_the_images_of_largest_activation(classifier, shapes):
     items = list(expand_inputs([str(shapes / "test")], ()))
-    found = find_examples(classifier, items, ["mixed3a", "logits"], count=3)
+    channels = [Channel("mixed3a", 0), Channel("mixed3a", 7), Channel("logits", 1)]
+    found = find_examples(classifier, items, channels, count=3)
+    assert list(found) == channels
     batch = torch.stack([classifier.preprocess.apply(opener()) for _, opener in items])
     with torch.no_grad():
         inputs = classifier.preprocess.normalize(batch)
         maps = classifier.model.forward_endpoints(inputs, ["mixed3a"])["mixed3a"]
         logits = classifier.model(inputs)
-    best = maps.amax(dim=(2, 3)).topk(3, dim=0)
-    for channel, examples in enumerate(found["mixed3a"]):
-        assert [example.value for example in examples] == pytest.approx(
-            best.values[:, channel].tolist(), rel=1e-4
-        )
-    best = [items[row][0] for row in logits[:, 1].topk(3).indices.tolist()]
-    assert [example.name for example in found["logits"][1]] == best
-    answers = [classifier.labels[int(row.argmax())] for row in logits]
-    names = [name for name, _ in items]
-    assert all(e.label == answers[names.index(e.name)] for e in found["mixed3a"][0])
+    best = maps.amax(dim=(2, 3)).topk(3, dim=0).values
+    for item in channels[:2]:
+        values = [example.value for example in found[item]]
+        assert values == pytest.approx(best[:, item.index].tolist(), rel=1e-4)
+    rows = logits[:, 1].topk(3).indices.tolist()
+    assert [example.name for example in found[channels[2]]] == [items[row][0] for row in rows]
+    answers = {
+        name: classifier.labels[int(row.argmax())] for (name, _), row in zip(items, logits, strict=True)
+    }
+    assert all(example.label == answers[example.name] for example in found[channels[0]])
     side = receptive_side(classifier.model, "inception3a", (3, 32, 32))
-    assert found["mixed3a"][0][0].picture.size == (side, side)
+    assert found[channels[0]][0].picture.size == (side, side)
     with pytest.raises(DataError, match="none of the example images"):
-        find_examples(classifier, expand_inputs([str(shapes / "nothing.png")], ()), ["mixed3a"])
+        find_examples(classifier, expand_inputs([str(shapes / "nothing.png")], ()), channels)
 
 
 def test_receptive_sides_grow_with_depth(classifier):
@@ -96,7 +98,7 @@ def test_the_page_is_one_safe_file_in_two_languages(classifier, tmp_path):
     pictures = make_pictures(classifier, channels, tmp_path, SETTINGS)
     wild = Example("a/<b>.png", '"><script>alert(1)</script>', 1.5, Image.new("RGB", (20, 20), "red"))
     page = tmp_path / "page.html"
-    write_gallery(page, pictures, title="<title>", details={"<k>": "<v>"}, examples={"mixed3a": [[wild]]})
+    write_gallery(page, pictures, title="<title>", details={"<k>": "<v>"}, examples={channels[0]: [wild]})
     text = page.read_text("utf-8")
     assert "<script>alert" not in text
     assert text.count("<script>") == 1

@@ -88,7 +88,7 @@ def test_randomised_weights_change_the_map_and_not_the_network(network, images):
         return attribute(chosen, images[:1], QUESTION, "smoothgrad", Options(samples=4))
 
     first = randomisation(network, explain, levels=3)
-    assert [stage for stage, _ in first] == ["classifier", "inception4a", "conv1"]
+    assert [stage for stage, _ in first] == ["classifier", "inception4b", "conv1"]
     assert all(-1 <= value < 0.95 for _, value in first)
     assert first == randomisation(network, explain, levels=3)
     assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())

@@ -138,7 +138,7 @@ def _pictures(
     elif other:
         steps = interpolate(found[0], parse(other, classifier.labels), count)
         jobs = [(each(steps), [settings.seed] * count)]
-        texts = [objective.text for objective in steps]
+        texts = [f"{100 * index / (count - 1):.0f}% {other}" for index in range(count)]
     images = []
     with progress_bar("drawing", settings.steps * len(jobs)) as bar:
         for objective, seeds in jobs:
@@ -169,9 +169,8 @@ def _gallery(
     channels = expand(classifier.model, targets, size)
     shown = None
     if examples:
-        layers = list(dict.fromkeys(item.layer for item in channels))
         with progress_bar("finding examples", None) as bar:
-            shown = find_examples(classifier, expand_inputs([examples], ()), layers, progress=bar.advance)
+            shown = find_examples(classifier, expand_inputs([examples], ()), channels, progress=bar.advance)
     folder = output.with_name(re.sub(r"\.html?$", "", output.name) + "-pictures")
     with progress_bar("drawing", len(channels)) as bar:
         pictures = make_pictures(classifier, channels, folder, settings, lambda n: bar.advance(n, "pictures"))

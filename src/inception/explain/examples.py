@@ -9,6 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from inception.errors import DataError, InceptionError
+from inception.explain.gallery import Channel
 from inception.explain.layers import borrowed, find_layer, forward_taps
 from inception.explain.pictures import seen
 from inception.nets.network import Network
@@ -47,17 +48,17 @@ class _Peaks:
 def find_examples(
     classifier: Classifier,
     items: Iterable[Item],
-    layers: Sequence[str],
+    channels: Sequence[Channel],
     count: int = 4,
     limit: int = 2000,
     progress: Callable[[int], None] | None = None,
-) -> dict[str, list[list[Example]]]:
-    """The `count` images that excite each channel most, best first: layer -> channel -> examples.
+) -> dict[Channel, list[Example]]:
+    """The `count` images that excite each channel most, best first.
 
     Args:
         classifier: whose network is asked; it is left as it was.
         items: images as of `expand_inputs`; unreadable ones are passed over.
-        layers: names of layers with maps.
+        channels: which channels, of any layers.
         count: examples a channel.
         limit: most images looked at.
         progress: called with the number of images of each batch.
@@ -65,17 +66,15 @@ def find_examples(
     Raises DataError when no image can be read.
     """
     network = classifier.model
-    paths = {layer: find_layer(network, layer) for layer in layers}
-    batches, names, answers = [], [], []
-    found: dict[str, list[tuple[Tensor, Tensor, tuple[int, int]]]] = {layer: [] for layer in layers}
+    paths = {item.layer: find_layer(network, item.layer) for item in channels}
+    found: dict[str, list[_Peaks]] = {layer: [] for layer in paths}
+    batches: list[Tensor] = []
+    names: list[str] = []
+    answers: list[int] = []
     source = iter(islice(items, limit))
     with borrowed(network), torch.no_grad():
         while chunk := list(islice(source, BATCH)):
-            ready = [
-                (name, tensor)
-                for name, tensor in (_open(classifier, one) for one in chunk)
-                if tensor is not None
-            ]
+            ready = [(name, t) for name, t in (_open(classifier, one) for one in chunk) if t is not None]
             if ready:
                 batch = torch.stack([tensor for _, tensor in ready])
                 inputs = classifier.preprocess.normalize(batch.to(classifier.device))
@@ -91,24 +90,20 @@ def find_examples(
     if not batches:
         raise DataError("none of the example images can be read")
     images = torch.cat(batches)
-    labels = [classifier.labels[index] for index in answers]
-    result = {}
-    for layer, parts in found.items():
-        peaks = _Peaks(torch.cat([p[0] for p in parts]), torch.cat([p[1] for p in parts]), parts[0][2])
-        side = receptive_side(network, paths[layer], images.shape[1:])
-        result[layer] = [
-            [
-                Example(
-                    names[row],
-                    labels[row],
-                    float(peaks.values[row, channel]),
-                    _around(images[row], classifier, peaks, int(peaks.places[row, channel]), side),
-                )
-                for row in peaks.values[:, channel].topk(min(count, len(images))).indices.tolist()
-            ]
-            for channel in range(peaks.values.shape[1])
+    peaks = {layer: _joined(parts) for layer, parts in found.items()}
+    sides = {layer: receptive_side(network, path, images.shape[1:]) for layer, path in paths.items()}
+    return {
+        item: [
+            Example(
+                names[row],
+                classifier.labels[answers[row]],
+                float(peaks[item.layer].values[row, item.index]),
+                _around(images[row], classifier, peaks[item.layer], (row, item.index), sides[item.layer]),
+            )
+            for row in _best(peaks[item.layer].values[:, item.index], count)
         ]
-    return result
+        for item in channels
+    }
 
 
 def receptive_side(network: Network, path: str, shape: Sequence[int]) -> int:
@@ -145,16 +140,30 @@ def _open(classifier: Classifier, item: Item) -> tuple[str, Tensor | None]:
         return name, None
 
 
-def _peaks(output: Tensor) -> tuple[Tensor, Tensor, tuple[int, int]]:
+def _peaks(output: Tensor) -> _Peaks:
     if output.dim() == 2:
         output = output[:, :, None, None]
     values, places = output.float().flatten(2).max(dim=2)
-    return values.cpu(), places.cpu(), (output.shape[2], output.shape[3])
+    return _Peaks(values.cpu(), places.cpu(), (output.shape[2], output.shape[3]))
 
 
-def _around(image: Tensor, classifier: Classifier, peaks: _Peaks, place: int, side: int) -> Image.Image:
+def _joined(parts: Sequence[_Peaks]) -> _Peaks:
+    values, places = (
+        torch.cat(tensors) for tensors in zip(*((p.values, p.places) for p in parts), strict=True)
+    )
+    return _Peaks(values, places, parts[0].size)
+
+
+def _best(values: Tensor, count: int) -> list[int]:
+    rows: list[int] = values.topk(min(count, len(values))).indices.tolist()
+    return rows
+
+
+def _around(
+    image: Tensor, classifier: Classifier, peaks: _Peaks, where: tuple[int, int], side: int
+) -> Image.Image:
     height, width = image.shape[1:]
-    row, column = divmod(place, peaks.size[1])
+    row, column = divmod(int(peaks.places[where]), peaks.size[1])
     y = round((row + 0.5) / peaks.size[0] * height - side / 2)
     x = round((column + 0.5) / peaks.size[1] * width - side / 2)
     top, left = min(max(y, 0), height - side), min(max(x, 0), width - side)

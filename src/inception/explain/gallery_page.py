@@ -29,7 +29,7 @@ def write_gallery(
     *,
     title: str,
     details: Mapping[str, str],
-    examples: Mapping[str, Sequence[Sequence[Example]]] | None = None,
+    examples: Mapping[Channel, Sequence[Example]] | None = None,
 ) -> None:
     """Write the page to `path`, atomically.
 
@@ -38,13 +38,13 @@ def write_gallery(
         pictures: PNG file of every channel, in the page's order.
         title: heading of the page.
         details: how it was made, in this order.
-        examples: layer -> channel -> images that excite it (`find_examples`).
+        examples: images that excite each channel (`find_examples`).
 
     Raises OSError when a picture cannot be read or the page not be written.
     """
     layers: dict[str, list[str]] = {}
     for item, picture in pictures.items():
-        found = examples[item.layer][item.index] if examples and item.layer in examples else ()
+        found = examples.get(item, ()) if examples else ()
         layers.setdefault(item.layer, []).append(_card(item, picture, found))
     sections = "".join(
         f'<section data-layer="{escape(layer)}" id="{escape(_anchor(layer))}"><h2>{escape(layer)} '

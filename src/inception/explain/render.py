@@ -32,7 +32,8 @@ class Settings:
     """How a picture is made.
 
     Attributes:
-        size: side in pixels; None: 128, or the network's own size where that is below 96 or fixed.
+        size: side in pixels; None: 128, or the network's own side where that is below 96. A network of
+            one size only is drawn at that size.
         steps: steps of Adam.
         rate: Adam's learning rate.
         seed: of the first picture's noise (the next ones count on) and of the movements.
