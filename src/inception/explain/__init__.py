@@ -1,0 +1,1 @@
+"""Looking inside a classifier: attribution, feature visualisation, dreams, traces."""

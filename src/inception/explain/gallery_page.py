@@ -1,0 +1,129 @@
+"""The gallery as one HTML page that needs no other file: browse by layer, search by channel, branch or class.
+
+Texts are in English and Chinese. Everything from outside is escaped, and a content security policy lets the
+page run its own one script and load nothing.
+"""
+
+import base64
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from html import escape
+from importlib.resources import files
+from pathlib import Path
+
+from PIL import Image
+
+from inception.evaluate.gallery import thumbnail
+from inception.evaluate.markup import both, paragraph
+from inception.explain.examples import Example
+from inception.explain.gallery import Channel
+from inception.files import atomic_write_text
+
+PICTURE_SIDE, EXAMPLE_SIDE = 160, 72
+
+
+def write_gallery(
+    path: Path,
+    pictures: Mapping[Channel, Path],
+    *,
+    title: str,
+    details: Mapping[str, str],
+    examples: Mapping[Channel, Sequence[Example]] | None = None,
+) -> None:
+    """Write the page to `path`, atomically.
+
+    Args:
+        path: the HTML file.
+        pictures: PNG file of every channel, in the page's order.
+        title: heading of the page.
+        details: how it was made, in this order.
+        examples: images that excite each channel (`find_examples`).
+
+    Raises OSError when a picture cannot be read or the page not be written.
+    """
+    layers: dict[str, list[str]] = {}
+    for item, picture in pictures.items():
+        found = examples.get(item, ()) if examples else ()
+        layers.setdefault(item.layer, []).append(_card(item, picture, found))
+    sections = "".join(
+        f'<section data-layer="{escape(layer)}" id="{escape(_anchor(layer))}"><h2>{escape(layer)} '
+        f'<small class="count">{len(cards)}</small></h2><ul class="cards">{"".join(cards)}</ul></section>'
+        for layer, cards in layers.items()
+    )
+    links = "".join(f'<li><a href="#{escape(_anchor(layer))}">{escape(layer)}</a></li>' for layer in layers)
+    atomic_write_text(path, _page(title, links, sections, details, bool(examples)))
+
+
+def _anchor(layer: str) -> str:
+    return "layer-" + re.sub(r"[^\w-]", "-", layer)
+
+
+def _card(item: Channel, picture: Path, examples: Sequence[Example]) -> str:
+    with Image.open(picture) as image:
+        data = thumbnail(image, PICTURE_SIDE if max(image.size) > PICTURE_SIDE else max(image.size))
+    words = [item.name, item.branch, *(example.label for example in examples)]
+    branch = f'<span class="branch">{escape(item.branch)}</span>' if item.branch else ""
+    shown = "".join(map(_example, examples))
+    return (
+        f'<li data-words="{escape(" ".join(words).casefold())}"><figure>'
+        f'<img class="picture" src="{_uri(data)}" alt="{escape(item.name)}">'
+        f'<div class="examples">{shown}</div>'
+        f"<figcaption><b>{escape(item.name)}</b>{branch}</figcaption></figure></li>"
+    )
+
+
+def _example(example: Example) -> str:
+    note = f"{example.label} · {example.name} · {example.value:.1f}"
+    return (
+        f'<img class="example" src="{_uri(thumbnail(example.picture, EXAMPLE_SIDE))}" '
+        f'alt="{escape(example.label)}" title="{escape(note)}">'
+    )
+
+
+def _uri(data: bytes) -> str:
+    kind = "png" if data.startswith(b"\x89PNG") else "jpeg"
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+
+
+def _page(title: str, links: str, sections: str, details: Mapping[str, str], with_examples: bool) -> str:
+    style = files("inception.evaluate").joinpath("report.css").read_text("utf-8")
+    style += files(__package__).joinpath("gallery.css").read_text("utf-8")
+    script = files(__package__).joinpath("gallery.js").read_text("utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    policy = (
+        "default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
+        f"script-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+    )
+    note = paragraph(
+        "Each picture was made from noise until it excited its channel as much as it could."
+        + (" Beside it, the parts of real images that excite the channel most." if with_examples else ""),
+        "每张图片都从噪声出发，逐步修改，直到尽可能强地激活对应的通道。"
+        + ("旁边是最能激活该通道的真实图片局部。" if with_examples else ""),
+    )
+    made = "".join(f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in details.items())
+    return f"""<!DOCTYPE html>
+<html lang="en" data-language="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="{policy}">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{escape(title)}</title>
+<style>{style}</style>
+</head>
+<body>
+<header><h1>{escape(title)}</h1>
+<button class="language" type="button">{both("中文", "English")}</button></header>
+<nav><ul>{links}</ul></nav>
+<main>
+{note}
+<label class="search">{both("Search", "搜索")} <input type="search" autocomplete="off"
+ placeholder="mixed4a:97 · b5x5 · dog"></label> <output class="soft"></output>
+<p class="none" hidden>{both("Nothing fits.", "没有符合的结果。")}</p>
+{sections}
+<section><h2>{both("How it was made", "制作方式")}</h2><dl class="details">{made}</dl></section>
+</main>
+<script>{script}</script>
+</body>
+</html>
+"""
