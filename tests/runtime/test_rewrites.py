@@ -121,6 +121,32 @@ def test_normalisation_folds_into_the_first_convolution(name, options, padded):
         torch.testing.assert_close(folded(pixels), network(exact), rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize(
+    ("name", "options", "size"),
+    [
+        ("googlenet", {}, (64, 67)),
+        ("googlenet_5h", {"padding": "same"}, (64, 64)),
+        ("googlenet_5h", {"padding": "same"}, (65, 70)),
+        ("inception_v3", {}, (99, 100)),
+        ("inception_v4", {}, (99, 99)),
+    ],
+)
+def test_first_convolution_reads_blocks(name, options, size):
+    torch.manual_seed(1)
+    network = randomised(build_network(name, num_classes=5, width=0.1, aux_logits=False, **options))
+    folded = rewrites.fold_normalization(rewrites.fold_batch_norm(network), Preprocess())
+    blocked = rewrites.space_to_depth(folded, size)
+    assert any(isinstance(module, rewrites.SpaceToDepthConv) for module in blocked.modules())
+    assert_same_function(folded, blocked, torch.randint(0, 256, (2, 3, *size), dtype=torch.uint8))
+
+
+def test_a_first_convolution_of_stride_1_stays():
+    network = randomised(build_network("googlenet", num_classes=5, width=0.1, stem="small", aux_logits=False))
+    folded = rewrites.fold_normalization(network, Preprocess(height=32, width=32))
+    same = rewrites.space_to_depth(folded, (32, 32))
+    assert not any(isinstance(module, rewrites.SpaceToDepthConv) for module in same.modules())
+
+
 def test_a_network_that_does_not_begin_with_one_folded_convolution_is_refused():
     network = build_network("googlenet_bn", num_classes=5, width=0.1)
     with pytest.raises(ValueError, match="begin with one convolution"):

@@ -6,51 +6,13 @@ from pathlib import Path
 from threading import Lock
 
 import torch
-from torch import nn
 
-from inception.nets.layers import ConvBlock
-from inception.nets.network import Network
-from inception.runtime import rewrites
 from inception.runtime.answering import Logits, Pixels
 from inception.runtime.device import autocast
 from inception.runtime.engines import Runner, in_batches
+from inception.runtime.forms import rewritten
 from inception.runtime.plan import Plan
 from inception.weights.bundle import Bundle, load_bundle
-
-
-def rewritten(bundle: Bundle) -> nn.Module:
-    """The bundle's network on pixels 0..255, every rewrite applied that paid in the measurements.
-
-    Siblings stay apart and average pools stay before their convolutions: docs/performance.md has the numbers.
-    A network that does not begin with one convolution keeps its normalisation in front.
-    """
-    network = bundle.build()
-    network.remove_auxiliary_heads()
-    network = rewrites.fold_residual_scale(rewrites.fold_batch_norm(network))
-    if not isinstance(getattr(network, network.endpoints[0]), ConvBlock):
-        return Normalized(network, bundle)
-    return rewrites.fold_normalization(network, bundle.preprocess)
-
-
-class Normalized(nn.Module):
-    """A network behind its normalisation: `scale` and `shift` have in_chans values."""
-
-    scale: torch.Tensor
-    shift: torch.Tensor
-
-    def __init__(self, network: Network, bundle: Bundle) -> None:
-        super().__init__()
-        preprocess = bundle.preprocess
-        std = torch.tensor(preprocess.std, dtype=torch.float64)
-        scale, shift = preprocess.value_range / 255.0 / std, -torch.tensor(preprocess.mean).double() / std
-        self.network = network
-        self.register_buffer("scale", scale.float()[:, None, None])
-        self.register_buffer("shift", shift.float()[:, None, None])
-
-    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        """N x C x H x W of any type, values 0..255, in; logits N x num_classes out."""
-        logits: torch.Tensor = self.network(pixels.to(self.scale.dtype) * self.scale + self.shift)
-        return logits
 
 
 class TorchRunner:

@@ -15,8 +15,8 @@ from inception.errors import InceptionError, UsageError
 from inception.files import atomic_write_bytes
 from inception.runtime.answering import Logits, Pixels
 from inception.runtime.classifier import Classifier
-from inception.runtime.compiled import rewritten
 from inception.runtime.engines import require
+from inception.runtime.forms import rewritten
 from inception.runtime.onnx_graph import INPUT, LOGITS, PROBABILITIES, to_onnx
 from inception.runtime.optimize import relative_difference
 from inception.runtime.timing import probe_images

@@ -20,6 +20,7 @@ from inception.nets.heads import PooledHead, flatten_map
 from inception.nets.layers import AvgPool, LocalResponseNorm, MaxPool, SameConv2d, _same_padding
 from inception.nets.network import check_input
 from inception.runtime.engines import require
+from inception.runtime.rewrites import SpaceToDepthConv
 
 OPSET, IR_VERSION = 17, 10
 RESPONSE_NORM_SUM = "windowed_sum"
@@ -138,6 +139,20 @@ def _write_convolution(writer: _Writer, layer: nn.Conv2d, x: str, node: fx.Node)
         pads=pads,
         dilations=list(layer.dilation),
         group=layer.groups,
+    )
+
+
+def _write_space_to_depth(writer: _Writer, layer: SpaceToDepthConv, x: str, node: fx.Node) -> str:
+    name = node.name
+    if any(layer.fill):
+        ends = writer.constant(f"{name}_fill", np.array([0] * 6 + list(layer.fill), dtype=np.int64))
+        x = writer.add("Pad", x, ends, name=f"{name}_even")
+    blocks = writer.add("SpaceToDepth", x, name=f"{name}_blocks", blocksize=2)
+    weights = [writer.constant(f"{name}_{key}", value) for key, value in layer.conv.named_parameters()]
+    left, right, top, bottom = layer.pads
+    kernel = list(layer.conv.kernel_size)
+    return writer.add(
+        "Conv", blocks, *weights, name=name, kernel_shape=kernel, pads=[top, left, bottom, right]
     )
 
 
@@ -262,6 +277,7 @@ _CALLS: dict[Any, Callable[[_Writer, fx.Node], str]] = {
 }
 _LAYERS: tuple[tuple[Any, Callable[[_Writer, Any, str, fx.Node], str]], ...] = (
     ((nn.Dropout, nn.Identity), lambda writer, layer, x, node: x),
+    (SpaceToDepthConv, _write_space_to_depth),
     (nn.Conv2d, _write_convolution),
     (nn.Linear, _write_linear),
     (nn.BatchNorm2d, _write_batch_norm),

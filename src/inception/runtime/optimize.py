@@ -13,13 +13,13 @@ from inception.files import atomic_directory
 from inception.runtime.answering import Logits, Pixels
 from inception.runtime.calibration import Examples, gather_examples, run_all, top1
 from inception.runtime.classifier import Classifier
-from inception.runtime.compiled import TorchRunner, rewritten
+from inception.runtime.compiled import TorchRunner
 from inception.runtime.device import choose_precision
 from inception.runtime.engines import EXTRA, Runner, available_cores, open_engine, require
-from inception.runtime.onnx_graph import to_onnx
-from inception.runtime.plan import EngineName, Plan, PlanPrecision, write_plan
+from inception.runtime.forms import choose_form, graph_of
+from inception.runtime.plan import ARTEFACTS, EngineName, Plan, PlanPrecision, write_plan
 from inception.runtime.quantize import MAX_DROP, quantize
-from inception.runtime.timing import interleaved, machine, probe_images, ratio, summary
+from inception.runtime.timing import Work, interleaved, machine, probe_images, ratio, summary
 from inception.weights.bundle import Bundle, load_bundle, save_bundle
 
 FLOAT32_TOLERANCE = 1e-4
@@ -204,8 +204,7 @@ def _candidate(bundle: Bundle, plan: Plan, judge: Judge) -> Candidate | None:
     elif plan.engine == "onnxruntime":
         if plan.precision != "float32":
             return None
-        require("onnxruntime", "the engine onnxruntime")
-        artefacts = {"model.onnx": to_onnx(rewritten(bundle), judge.shape)}
+        artefacts, note = onnx_artefacts(bundle, plan, judge.shape)
         runner = open_engine(plan, artefacts)
     else:
         artefacts, note = openvino_artefacts(bundle, plan, judge)
@@ -216,20 +215,50 @@ def _candidate(bundle: Bundle, plan: Plan, judge: Judge) -> Candidate | None:
 
 def openvino_artefacts(bundle: Bundle, plan: Plan, judge: Judge) -> tuple[dict[str, bytes], str]:
     """The rewritten network as OpenVINO's two files, quantised where the plan says int8, and a remark."""
-    require("openvino", "the engine openvino")
-    import openvino
-
-    model = openvino.Core().read_model(to_onnx(rewritten(bundle), judge.shape))
-    note = ""
+    model, note = fastest_openvino_model(bundle, plan, judge.shape)
     if plan.precision == "int8":
         if judge.examples is None or judge.held_out is None:
             raise UsageError("int8 needs images to calibrate on")
         quantized = quantize(model, judge.examples, judge.held_out, plan.threads)
-        model, note = quantized.model, quantized.note
+        model, note = quantized.model, f"{note}; {quantized.note}"
+    return serialized(model), note
+
+
+def fastest_openvino_model(bundle: Bundle, plan: Plan, shape: tuple[int, int, int]) -> tuple[Any, str]:
+    """The network in the form that OpenVINO runs fastest here, not yet quantised, and what was found."""
+    require("openvino", "the engine openvino")
+    import openvino
+
+    pixels = probe_images(shape, plan.batch, seed=1)
+
+    def prepare(graph: bytes) -> Work:
+        files = serialized(openvino.Core().read_model(graph))
+        return _work(open_engine(plan, files), pixels)
+
+    form, found = choose_form(bundle, prepare)
+    return openvino.Core().read_model(graph_of(bundle, form)), _tried(found)
+
+
+def onnx_artefacts(bundle: Bundle, plan: Plan, shape: tuple[int, int, int]) -> tuple[dict[str, bytes], str]:
+    """The network in the form that ONNX Runtime runs fastest here, as its file, and what was found."""
+    require("onnxruntime", "the engine onnxruntime")
+    pixels = probe_images(shape, plan.batch, seed=1)
+    form, found = choose_form(bundle, lambda graph: _work(open_engine(plan, {"model.onnx": graph}), pixels))
+    return {"model.onnx": graph_of(bundle, form)}, _tried(found)
+
+
+def _tried(found: dict[str, float]) -> str:
+    return "time with against without: " + ", ".join(f"{name} {value:.2f}" for name, value in found.items())
+
+
+def serialized(model: Any) -> dict[str, bytes]:
+    """An OpenVINO network as its two files, by name, its weights as they are."""
+    import openvino
+
+    names = ARTEFACTS["openvino"]
     with tempfile.TemporaryDirectory() as folder:
-        target = Path(folder) / "model.xml"
-        openvino.save_model(model, target, compress_to_fp16=False)
-        return {name: (Path(folder) / name).read_bytes() for name in ("model.xml", "model.bin")}, note
+        openvino.save_model(model, Path(folder) / names[0], compress_to_fp16=False)
+        return {name: (Path(folder) / name).read_bytes() for name in names}
 
 
 def _fits(candidate: Candidate, judge: Judge, skipped: dict[str, str], say: Say) -> bool:
@@ -254,7 +283,7 @@ def _choose(
     kept: list[Candidate], reference: Classifier, bundle: Bundle, request: Request, say: Say
 ) -> tuple[Candidate, list[dict[str, Any]]]:
     pixels = _measured_pixels(bundle, request)
-    works: dict[str, Callable[[], object]] = {ORIGINAL: lambda: reference.compute(pixels)}
+    works: dict[str, Work] = {ORIGINAL: lambda: reference.compute(pixels)}
     for candidate in kept:
         works[candidate.name] = _work(candidate.runner, pixels)
     say(f"measuring {len(works)} candidates in turns, {request.rounds} rounds")
@@ -276,7 +305,7 @@ def _choose(
     return chosen, rows
 
 
-def _work(runner: Runner, pixels: Pixels) -> Callable[[], object]:
+def _work(runner: Runner, pixels: Pixels) -> Work:
     return lambda: runner(pixels)
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from inception.runtime.answering import Logits, Pixels
 from inception.runtime.calibration import Examples, top1
@@ -50,22 +51,9 @@ def quantize(model: Any, examples: Examples, reference: Logits, threads: int) ->
     First all layers; where that loses more than half a point of top-1, layers go back to floating point one
     after another, the most harmful first, until it does not.
     """
-    require("nncf", "int8")
-    import nncf
-
     answers = examples.correct_answers(reference)
     right = top1(reference, answers)
-    # Squares of activations have a far wider range than 8 bits: quantised, they cost a third of the accuracy.
-    ignored = nncf.IgnoredScope(patterns=[f".*_{RESPONSE_NORM_SUM}"], validate=False)
-    calibration = nncf.Dataset([images[None] for images in examples.calibration])
-    with _quiet():
-        result = nncf.quantize(
-            model,
-            calibration,
-            preset=nncf.QuantizationPreset.MIXED,
-            subset_size=len(examples.calibration),
-            ignored_scope=ignored,
-        )
+    result = quantize_all(model, examples.calibration)
     drop = right - top1(_logits(result, examples.held_out, threads), answers)
     if drop <= MAX_DROP:
         return Quantized(result, drop, (), f"all layers in int8, top-1 drop {100 * drop:.2f} points")
@@ -75,8 +63,11 @@ def quantize(model: Any, examples: Examples, reference: Logits, threads: int) ->
         hits = (logits.argmax(axis=1) == answers).astype(float)
         return float(hits.mean()), hits.tolist()
 
+    import nncf
+
     with _quiet():
-        held_out = nncf.Dataset([images[None] for images in examples.held_out])
+        calibration = nncf.Dataset([image[None] for image in examples.calibration])
+        held_out = nncf.Dataset([image[None] for image in examples.held_out])
         controlled = nncf.quantize_with_accuracy_control(
             model,
             calibration,
@@ -84,7 +75,7 @@ def quantize(model: Any, examples: Examples, reference: Logits, threads: int) ->
             accuracy,
             max_drop=MAX_DROP,
             subset_size=len(examples.calibration),
-            ignored_scope=ignored,
+            ignored_scope=_ignored(),
         )
     after = right - top1(_logits(controlled, examples.held_out, threads), answers)
     kept = tuple(sorted(_quantized_layers(result) - _quantized_layers(controlled)))
@@ -93,6 +84,31 @@ def quantize(model: Any, examples: Examples, reference: Logits, threads: int) ->
         f"drop {100 * after:.2f} points"
     )
     return Quantized(controlled, after, kept, note)
+
+
+def quantize_all(model: Any, images: NDArray[Any]) -> Any:
+    """An OpenVINO network with every layer in int8 but the response norms' sums, ranges taken from `images`.
+
+    Args:
+        model: float32; it is left as it is.
+        images: N x C x H x W of the type that it reads.
+    """
+    require("nncf", "int8")
+    import nncf
+
+    with _quiet():
+        calibration = nncf.Dataset([image[None] for image in images])
+        mixed = nncf.QuantizationPreset.MIXED
+        return nncf.quantize(
+            model, calibration, preset=mixed, subset_size=len(images), ignored_scope=_ignored()
+        )
+
+
+def _ignored() -> Any:
+    # Squares of activations have a far wider range than 8 bits: quantised, they cost a third of the accuracy.
+    import nncf
+
+    return nncf.IgnoredScope(patterns=[f".*_{RESPONSE_NORM_SUM}"], validate=False)
 
 
 def _logits(model: Any, pixels: Pixels, threads: int) -> Logits:

@@ -6,13 +6,22 @@ is. Each proof is in the docstring, each test compares on random weights in floa
 
 import copy
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from inception.data.preprocess import Preprocess
-from inception.nets.layers import AvgPool, Concat, ConvBlock, ResidualBlock, activate
+from inception.nets.layers import (
+    AvgPool,
+    Concat,
+    ConvBlock,
+    ResidualBlock,
+    SameConv2d,
+    _same_padding,
+    activate,
+)
 from inception.nets.network import Network
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -229,6 +238,81 @@ def fold_normalization(network: Network, preprocess: Preprocess) -> PixelNetwork
     shift = torch.einsum("oihw,i->o", scaled, mean)
     conv.bias = nn.Parameter((before.double() - shift).to(weight.dtype))
     return PixelNetwork(result, None)
+
+
+class SpaceToDepthConv(nn.Module):
+    """A convolution of stride 2 as one of stride 1 over blocks of 2x2 pixels: see `space_to_depth`.
+
+    Attributes:
+        fill: rows below and columns on the right that make the sides even.
+        pads: left, right, top, bottom, in blocks.
+    """
+
+    def __init__(self, conv: nn.Conv2d, size: tuple[int, int]) -> None:
+        super().__init__()
+        sides = [_blocks(conv, axis, size[axis]) for axis in range(2)]
+        kernel, weight = [side.kernel for side in sides], conv.weight.detach()
+        wide = torch.zeros(*weight.shape[:2], *(2 * length for length in kernel), dtype=weight.dtype)
+        top, left = (side.shift for side in sides)
+        wide[:, :, top : top + weight.shape[2], left : left + weight.shape[3]] = weight
+        blocked = torch.stack([wide[:, :, row::2, column::2] for row in (0, 1) for column in (0, 1)], dim=1)
+        inputs = 4 * conv.in_channels
+        self.conv = nn.Conv2d(inputs, conv.out_channels, (kernel[0], kernel[1]), bias=conv.bias is not None)
+        self.conv.weight = nn.Parameter(blocked.flatten(1, 2))
+        self.conv.bias = copy.deepcopy(conv.bias)
+        self.fill = (size[0] % 2, size[1] % 2)
+        self.pads = (sides[1].before, sides[1].after, sides[0].before, sides[0].after)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """N x C x H x W of the size it was made for in, N x out_channels x H' x W' out."""
+        x = F.pad(x, (0, self.fill[1], 0, self.fill[0]))
+        count, channels, height, width = x.shape
+        blocks = x.reshape(count, channels, height // 2, 2, width // 2, 2).permute(0, 3, 5, 1, 2, 4)
+        x = blocks.reshape(count, 4 * channels, height // 2, width // 2)
+        result: Tensor = self.conv(F.pad(x, self.pads))
+        return result
+
+
+class _Blocks(NamedTuple):
+    """One axis of a convolution over blocks: zeros before the kernel, its length, padding on both sides."""
+
+    shift: int
+    kernel: int
+    before: int
+    after: int
+
+
+def _blocks(conv: nn.Conv2d, axis: int, side: int) -> _Blocks:
+    kernel, before = conv.kernel_size[axis], int(conv.padding[axis])
+    outputs = (side + 2 * before - kernel) // 2 + 1
+    if isinstance(conv, SameConv2d):
+        before, outputs = _same_padding(side, kernel, 2)[0], -(side // -2)
+    shift = before % 2
+    length, first = (kernel + shift + 1) // 2, (before + shift) // 2
+    return _Blocks(shift, length, first, outputs - (side + 1) // 2 - first + length - 1)
+
+
+def space_to_depth(pixels: PixelNetwork, size: tuple[int, int]) -> PixelNetwork:
+    """A copy whose first convolution, of stride 2, reads blocks of 2x2 pixels as four times the channels.
+
+    Engines multiply many channels at once, and an image has 3. Proof: output i reads the rows 2 i + u - p for
+    u = 0 .. k - 1. With a zero row put before the kernel where p is odd, p is even; let u = 2 a + r with r in
+    {0, 1}: the row is 2 (i + a - p / 2) + r, row r of block i + a - p / 2. So it is a convolution over
+    blocks, of stride 1, kernel ceil(k / 2) and padding p / 2, whose channels are (r, s, c), s being the same
+    for columns. Rows beyond the image meet a zero of the kernel or are the padding's own zeros.
+
+    A network whose first convolution has another stride, or whose sides are too small, comes back unchanged.
+    """
+    result = copy.deepcopy(pixels)
+    network = result.network
+    block = getattr(network, network.endpoints[0])
+    conv = block.conv
+    if conv.stride != (2, 2) or conv.dilation != (1, 1):
+        return result
+    if min(_blocks(conv, axis, size[axis]).after for axis in range(2)) < 0:
+        return result
+    block.conv = SpaceToDepthConv(conv, size)
+    return result
 
 
 def first_convolution(network: Network) -> nn.Conv2d:
