@@ -7,8 +7,8 @@ Weights are random and the same for all: speed does not depend on them. Engines 
 round, so that a noisy machine disturbs all alike; `ratio` is the median over the rounds of our time divided
 by the engine's at the same precision. Ours reads uint8 pixels and normalises inside; the others are handed
 normalised floats. "OpenVINO" is what its PyTorch front end makes of the module with torch's own LRN,
-"OpenVINO, LRN operator" the same network given to it as a graph. int8 is NNCF's post-training quantisation for
-all, calibrated on the same pictures.
+"OpenVINO, LRN operator" the same network given to it as a graph. int8 is NNCF's post-training quantisation
+for all, calibrated on the same pictures.
 """
 
 import argparse

@@ -44,7 +44,7 @@ def ratio(ours: list[float], theirs: list[float]) -> float:
     return statistics.median(mine / other for mine, other in zip(ours, theirs, strict=True))
 
 
-def gemm_peak(precision: str, threads: int, size: int = 2048, seconds: float = 0.5) -> float:
+def gemm_peak(precision: str, threads: int, size: int = 1024, seconds: float = 1.0) -> float:
     """GFLOP/s of the best of several square matrix products, the machine's peak in `precision`.
 
     Args:
