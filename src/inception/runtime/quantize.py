@@ -58,21 +58,16 @@ def quantize(model: Any, examples: Examples, reference: Logits, threads: int) ->
     if drop <= MAX_DROP:
         return Quantized(result, drop, (), f"all layers in int8, top-1 drop {100 * drop:.2f} points")
 
-    def accuracy(compiled: Any, images: Any) -> tuple[float, list[float]]:
-        logits = np.concatenate([compiled(batch)[0] for batch in images])
-        hits = (logits.argmax(axis=1) == answers).astype(float)
-        return float(hits.mean()), hits.tolist()
-
     import nncf
 
+    # NNCF ranks layers on some of the images: each comes with its own answer.
+    pairs = list(zip(examples.held_out, answers, strict=True))
     with _quiet():
-        calibration = nncf.Dataset([image[None] for image in examples.calibration])
-        held_out = nncf.Dataset([image[None] for image in examples.held_out])
         controlled = nncf.quantize_with_accuracy_control(
             model,
-            calibration,
-            held_out,
-            accuracy,
+            nncf.Dataset([image[None] for image in examples.calibration]),
+            nncf.Dataset(pairs, lambda pair: pair[0][None]),
+            _accuracy,
             max_drop=MAX_DROP,
             subset_size=len(examples.calibration),
             ignored_scope=_ignored(),
@@ -84,6 +79,12 @@ def quantize(model: Any, examples: Examples, reference: Logits, threads: int) ->
         f"drop {100 * after:.2f} points"
     )
     return Quantized(controlled, after, kept, note)
+
+
+def _accuracy(compiled: Any, pairs: Any) -> tuple[float, list[float]]:
+    """Top-1 of a compiled network on (image, answer) pairs, and whether each was right."""
+    hits = [float(compiled(image[None])[0].argmax() == answer) for image, answer in pairs]
+    return float(np.mean(hits)), hits
 
 
 def quantize_all(model: Any, images: NDArray[Any]) -> Any:
