@@ -99,7 +99,7 @@ def test_the_plan_tells_what_was_measured(fast, said):
     ].keys()
     engines_measured = {row["engine"] for row in plan.measured}
     assert {"openvino", "onnxruntime", "torch", optimize.ORIGINAL} == engines_measured
-    assert plan.deviation["relative"] <= optimize.FLOAT32_TOLERANCE
+    assert plan.judged["relative"] <= optimize.FLOAT32_TOLERANCE
     assert plan.batch == 2
     assert plan.machine["versions"].keys() >= {"torch", "openvino"}
     assert any("made openvino float32" in line for line in said)

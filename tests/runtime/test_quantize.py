@@ -58,14 +58,14 @@ def test_an_int8_bundle_answers_and_tells_its_accuracy(trained, shapes, tmp_path
     request = Request(precision="int8", calibrate=str(shapes), threads=1, rounds=3, engines=("openvino",))
     plan = optimize_bundle(trained.bundle, tmp_path / "fast", request)
     assert plan.precision == "int8"
-    assert plan.deviation["top1_drop"] <= quantize.MAX_DROP
-    assert plan.deviation["held_out"] == 12
-    assert "int8" in plan.deviation["note"]
+    assert plan.judged["top1_drop"] <= quantize.MAX_DROP
+    assert plan.judged["held_out"] == 12
+    assert "int8" in plan.judged["note"]
     xml = (tmp_path / "fast/runtime/model.xml").read_text()
     assert "FakeQuantize" in xml
     classifier = inception.load(tmp_path / "fast")
     evaluation = inception.evaluate_bundle(classifier, shapes).evaluation
-    assert evaluation.top1 == pytest.approx(plan.deviation["top1"])
+    assert evaluation.top1 == pytest.approx(plan.judged["top1"])
 
 
 def test_layers_go_back_where_quantisation_harms(trained, examples, monkeypatch):

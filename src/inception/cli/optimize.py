@@ -79,7 +79,7 @@ def optimize(
     print_table(
         ("engine", "precision", "median ms", "quartiles", "images/s", "largest difference"), rows, title
     )
-    if "top1_drop" in plan.deviation:
-        found, before = plan.deviation["top1"], plan.deviation["top1_float32"]
-        say(f"top-1 {100 * found:.2f}% ({100 * before:.2f}% in float32): {plan.deviation['source']}")
+    if "top1_drop" in plan.judged:
+        found, before = plan.judged["top1"], plan.judged["top1_float32"]
+        say(f"top-1 {100 * found:.2f}% ({100 * before:.2f}% in float32): {plan.judged['source']}")
     say(f"{output}: {plan.engine}, {plan.precision}, {plan.threads} threads")

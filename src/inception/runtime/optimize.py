@@ -37,14 +37,14 @@ class Candidate:
         plan: what would be stored.
         artefacts: the files the plan needs.
         runner: the engine, ready.
-        deviation: filled by `measure_deviation`.
+        judged: filled by `measure_deviation`.
         note: what its making reported.
     """
 
     plan: Plan
     artefacts: dict[str, bytes]
     runner: Runner
-    deviation: dict[str, Any]
+    judged: dict[str, Any]
     note: str = ""
 
     @property
@@ -124,7 +124,7 @@ def optimize_bundle(path: Path, output: Path, request: Request, say: Say = lambd
     plan = replace(
         chosen.plan,
         measured=tuple(rows),
-        deviation=chosen.deviation,
+        judged=chosen.judged,
         machine=machine(),
         skipped=skipped,
     )
@@ -262,10 +262,10 @@ def serialized(model: Any) -> dict[str, bytes]:
 
 
 def _fits(candidate: Candidate, judge: Judge, skipped: dict[str, str], say: Say) -> bool:
-    candidate.deviation = judge.deviation(candidate.runner)
+    candidate.judged = judge.deviation(candidate.runner)
     if candidate.note:
-        candidate.deviation["note"] = candidate.note
-    relative, drop = candidate.deviation["relative"], candidate.deviation.get("top1_drop", 0.0)
+        candidate.judged["note"] = candidate.note
+    relative, drop = candidate.judged["relative"], candidate.judged.get("top1_drop", 0.0)
     reason = ""
     if candidate.plan.precision == "float32" and not relative <= FLOAT32_TOLERANCE:
         reason = f"its logits differ by {relative:.1e} of the largest, more than {FLOAT32_TOLERANCE:.0e}"
@@ -298,7 +298,7 @@ def _choose(
             "engine": name if name == ORIGINAL else name.split()[0],
             **summary(seconds, request.batch),
             "ratio": ratio(times[chosen.name], seconds),
-            "deviation": next((c.deviation["relative"] for c in kept if c.name == name), 0.0),
+            "deviation": next((c.judged["relative"] for c in kept if c.name == name), 0.0),
         }
         for name, seconds in times.items()
     ]

@@ -40,7 +40,7 @@ class Plan:
         batch: images for which it was measured, and prepared; any other number works too.
         files: SHA-256 of each artefact, by name.
         measured: one row a candidate, as `inception benchmark` prints them, and the deviation of each.
-        deviation: of the chosen one from the float32 network.
+        judged: of the chosen one from the float32 network.
         machine: on which machine and with which versions.
         skipped: engine -> why it was no candidate.
     """
@@ -51,7 +51,7 @@ class Plan:
     batch: int
     files: dict[str, str] = field(default_factory=dict)
     measured: tuple[dict[str, Any], ...] = ()
-    deviation: dict[str, Any] = field(default_factory=dict)
+    judged: dict[str, Any] = field(default_factory=dict)
     machine: dict[str, Any] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
 
