@@ -37,7 +37,7 @@ class Candidate:
         plan: what would be stored.
         artefacts: the files the plan needs.
         runner: the engine, ready.
-        judged: filled by `measure_deviation`.
+        judged: what `Judge.deviation` found; empty before.
         note: what its making reported.
     """
 

@@ -39,7 +39,7 @@ class Plan:
         threads: how many threads the engine may use.
         batch: images for which it was measured, and prepared; any other number works too.
         files: SHA-256 of each artefact, by name.
-        measured: one row a candidate, as `inception benchmark` prints them, and the deviation of each.
+        measured: one row a candidate, as `inception benchmark` prints them, each with its `deviation`.
         judged: of the chosen one from the float32 network.
         machine: on which machine and with which versions.
         skipped: engine -> why it was no candidate.
