@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from inception.nets.output import Output as Output
     from inception.nets.registry import list_models as list_models
     from inception.runtime.classifier import Classifier as Classifier
-    from inception.runtime.classifier import load as load
+    from inception.runtime.loading import load as load
     from inception.train.config import TrainConfig as TrainConfig
     from inception.train.run import train_bundle as train_bundle
     from inception.weights.bundle import load_bundle as load_bundle
@@ -44,7 +44,7 @@ _PUBLIC = {
     "evaluate_bundle": ("inception.evaluate.measure", "evaluate_bundle"),
     "import_weights": ("inception.weights.importer", "import_weights"),
     "list_models": ("inception.nets.registry", "list_models"),
-    "load": ("inception.runtime.classifier", "load"),
+    "load": ("inception.runtime.loading", "load"),
     "load_bundle": ("inception.weights.bundle", "load_bundle"),
     "open_dataset": ("inception.data.sources", "open_dataset"),
     "save_bundle": ("inception.weights.bundle", "save_bundle"),

@@ -10,8 +10,9 @@ import click
 
 from inception.cli.console import print_json, print_table
 from inception.errors import UsageError
-from inception.runtime.classifier import Prediction, load
+from inception.runtime.answering import Prediction
 from inception.runtime.inputs import Item, expand_inputs
+from inception.runtime.loading import load
 
 
 @click.command(short_help="Ask a bundle about images.")

@@ -2,18 +2,22 @@
 
 It has two halves. `apply` makes a uint8 tensor from an image (resize, crop, colour order); `normalize` makes
 floats from a batch of those. Between the two, images stay 8-bit: small to cache and cheap to send.
+
+PyTorch is imported where tensors are made: an optimised bundle answers without it.
 """
 
 import math
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import torch
+from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
 
 from inception.errors import UsageError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 ResizeRule = Literal["crop", "shortest", "squash", "pad"]
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos", "box"]
@@ -73,12 +77,20 @@ class Preprocess:
         """Channels of the tensors it makes."""
         return CHANNELS[self.color]
 
-    def apply(self, image: Image.Image) -> Tensor:
-        """A PIL image (mode RGB) in, uint8 tensor in_chans x height x width out, values 0..255."""
-        return to_tensor(self._resized(image), self.color)
+    def pixels(self, image: Image.Image) -> NDArray[np.uint8]:
+        """A PIL image (mode RGB) in, uint8 array in_chans x height x width out, values 0..255."""
+        return to_array(self._resized(image), self.color)
 
-    def normalize(self, batch: Tensor) -> Tensor:
+    def apply(self, image: Image.Image) -> "Tensor":
+        """As `pixels`, as a tensor."""
+        import torch
+
+        return torch.from_numpy(self.pixels(image))
+
+    def normalize(self, batch: "Tensor") -> "Tensor":
         """uint8 N x C x H x W in, float32 out: (batch / 255 * value_range - mean) / std."""
+        import torch
+
         std = torch.tensor(self.std, dtype=torch.float64)
         scale = (self.value_range / 255.0 / std).to(torch.float32)
         shift = (-torch.tensor(self.mean, dtype=torch.float64) / std).to(torch.float32)
@@ -155,14 +167,21 @@ def center_box(
     return (left, top, min(left + width, image_size[0]), min(top + height, image_size[1]))
 
 
-def to_tensor(image: Image.Image, color: Color) -> Tensor:
-    """A PIL image (mode RGB) in, uint8 tensor C x H x W out in the given channel order."""
+def to_array(image: Image.Image, color: Color) -> NDArray[np.uint8]:
+    """A PIL image (mode RGB) in, uint8 array C x H x W out in the given channel order."""
     if color == "L":
-        return torch.from_numpy(np.array(image.convert("L"), dtype=np.uint8))[None]
-    array = np.array(image, dtype=np.uint8)
+        return np.array(image.convert("L"), dtype=np.uint8)[None]
+    array = np.asarray(image, dtype=np.uint8)
     if color == "BGR":
-        array = array[:, :, ::-1].copy()
-    return torch.from_numpy(array).permute(2, 0, 1).contiguous()
+        array = array[:, :, ::-1]
+    return np.array(array.transpose(2, 0, 1), order="C")
+
+
+def to_tensor(image: Image.Image, color: Color) -> "Tensor":
+    """As `to_array`, as a tensor."""
+    import torch
+
+    return torch.from_numpy(to_array(image, color))
 
 
 def _check(preprocess: Preprocess) -> None:

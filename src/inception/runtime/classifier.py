@@ -1,60 +1,31 @@
-"""A bundle that answers: images in, labels and probabilities out."""
+"""A bundle that answers with PyTorch: images in, labels and probabilities out."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import cast
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 
-from inception.data.decode import decode_image, upright_rgb
 from inception.data.preprocess import Preprocess
-from inception.errors import ImageError, InceptionError, UsageError
 from inception.nets.network import Network
+from inception.runtime.answering import (
+    Answering,
+    ImageSource,
+    Logits,
+    Pixels,
+    Prediction,
+    Score,
+    open_image,
+)
 from inception.runtime.device import autocast, choose_device, choose_precision, place
+from inception.runtime.session import open_planned
 from inception.weights.bundle import Bundle, load_bundle
 
-ImageSource = str | Path | bytes | Image.Image | NDArray[np.uint8]
-BATCH_SIZE = 32
-UNKNOWN = "unknown"
+# What `Answering` gives is offered here too: to users it is one thing with the classifier.
+__all__ = ["Classifier", "ImageSource", "Prediction", "Score", "load", "open_image"]
 
 
-@dataclass(frozen=True)
-class Score:
-    """One candidate answer; `index` is the output's position (-1 for `unknown`), `probability` in 0..1."""
-
-    label: str
-    index: int
-    probability: float
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """The answer for one image: `top`, best first, or `error` saying why there is none."""
-
-    path: str | None
-    top: tuple[Score, ...] = ()
-    error: str | None = None
-
-    @property
-    def label(self) -> str | None:
-        """The best label, or None for an unreadable image."""
-        return self.top[0].label if self.top else None
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-safe: `path`, and `top` or `error`."""
-        if self.error is not None:
-            return {"path": self.path, "error": self.error}
-        return {"path": self.path, "top": [vars(score) for score in self.top]}
-
-
-class Classifier:
+class Classifier(Answering):
     """A bundle in memory, ready to answer.
 
     Attributes:
@@ -68,9 +39,15 @@ class Classifier:
         self.bundle = bundle
         self.labels = bundle.labels
         self.preprocess: Preprocess = bundle.preprocess
+        self.temperature, self.unknown_threshold = bundle.temperature, bundle.unknown_threshold
         self.device = choose_device(device)
         self.precision = choose_precision(precision, self.device)
         self.model: Network = place(bundle.build(), self.device)
+
+    def compute(self, pixels: Pixels) -> Logits:
+        """uint8 N x C x H x W (of `preprocess.pixels`) in, float32 logits N x num_classes out."""
+        result: Logits = self.logits(torch.from_numpy(pixels)).numpy()
+        return result
 
     def logits(self, batch: Tensor) -> Tensor:
         """uint8 N x C x H x W (of `preprocess.apply`) in, float32 logits N x num_classes out, on the CPU."""
@@ -82,117 +59,10 @@ class Classifier:
 
     def probabilities(self, batch: Tensor) -> Tensor:
         """As `logits`, after the bundle's temperature and softmax: float32 N x num_classes, rows sum to 1."""
-        return torch.softmax(self.logits(batch) / self.bundle.temperature, dim=1)
-
-    def predict(
-        self, images: ImageSource | Sequence[ImageSource], top: int = 5, unknown: bool = False
-    ) -> list[Prediction]:
-        """Answer for each image: a path, encoded bytes, a PIL image, or a uint8 array (H x W x 3 or H x W).
-
-        A bad image gives a Prediction with `error`; the others are not disturbed. With `unknown`, an image
-        whose best probability is below the bundle's calibrated threshold gets `unknown` as its first answer.
-        """
-        single = isinstance(images, str | Path | bytes | Image.Image | np.ndarray)
-        sources: Sequence[ImageSource] = [images] if single else images  # type: ignore[list-item, assignment]
-        items = [(source_name(source), _opener(source)) for source in sources]
-        return list(self.predict_stream(items, top=top, unknown=unknown))
-
-    def predict_stream(
-        self,
-        items: Iterable[tuple[str | None, Callable[[], Image.Image]]],
-        top: int = 5,
-        unknown: bool = False,
-        batch_size: int = BATCH_SIZE,
-    ) -> Iterator[Prediction]:
-        """Answers in order for (name, function that opens the image) pairs, decoding ahead in threads.
-
-        At most three batches are held in memory, however long `items` is.
-        """
-        if unknown and self.bundle.unknown_threshold is None:
-            raise UsageError(
-                "this bundle has no calibrated threshold for 'unknown'; train it with a val split"
-            )
-        if top < 1:
-            raise UsageError(f"top must be at least 1, not {top}")
-        top = min(top, len(self.labels))
-        source = iter(items)
-        with ThreadPoolExecutor(max_workers=2, thread_name_prefix="decode") as pool:
-            ahead = [pool.submit(self._prepare, item) for item in islice(source, 2 * batch_size)]
-            while ahead:
-                batch, ahead = ahead[:batch_size], ahead[batch_size:]
-                results = [future.result() for future in batch]
-                ahead += [pool.submit(self._prepare, item) for item in islice(source, len(batch))]
-                yield from self._answer(results, top, unknown)
-
-    def _prepare(self, item: tuple[str | None, Callable[[], Image.Image]]) -> tuple[str | None, Tensor | str]:
-        name, open_image = item
-        try:
-            return name, self.preprocess.apply(open_image())
-        except InceptionError as error:
-            return name, str(error)
-
-    def _answer(
-        self, results: list[tuple[str | None, Tensor | str]], top: int, unknown: bool
-    ) -> Iterator[Prediction]:
-        tensors = [value for _, value in results if isinstance(value, Tensor)]
-        rows = iter(self.probabilities(torch.stack(tensors)) if tensors else ())
-        for name, value in results:
-            if isinstance(value, str):
-                yield Prediction(name, error=value)
-                continue
-            values, indices = next(rows).topk(top)
-            scores = [
-                Score(self.labels[index], index, probability)
-                for probability, index in zip(values.tolist(), indices.tolist(), strict=True)
-            ]
-            if unknown and scores[0].probability < (self.bundle.unknown_threshold or 0.0):
-                scores = [Score(UNKNOWN, -1, 1.0 - scores[0].probability), *scores]
-            yield Prediction(name, tuple(scores))
+        return torch.softmax(self.logits(batch) / self.temperature, dim=1)
 
 
 def load(path: str | Path, device: str = "auto", precision: str = "float32") -> Classifier:
-    """Open the bundle at `path` (folder or `.zip`) as a classifier.
-
-    Args:
-        path: where `train` or `import` left it.
-        device: `auto` (CUDA, else MPS, else CPU) or a torch device name.
-        precision: `float32`, `bfloat16`, or `auto` (bfloat16 where the machine gains from it).
-    """
-    return Classifier(load_bundle(path), device, precision)
-
-
-def source_name(source: ImageSource) -> str | None:
-    """The path of a source that has one."""
-    return str(source) if isinstance(source, str | Path) else None
-
-
-def _opener(source: ImageSource) -> Callable[[], Image.Image]:
-    return lambda: open_image(source)
-
-
-def open_image(source: ImageSource) -> Image.Image:
-    """An RGB PIL image from a path, encoded bytes, a PIL image or a uint8 array.
-
-    Raises ImageError when it cannot be read.
-    """
-    if isinstance(source, bytes):
-        return decode_image(source)
-    if isinstance(source, Image.Image):
-        return upright_rgb(source)
-    if isinstance(source, np.ndarray):
-        if source.dtype != np.uint8 or not (source.ndim == 2 or source.shape[2:] == (3,)):
-            raise ImageError(
-                "format",
-                f"an image array must be uint8, H x W or H x W x 3, not {source.dtype} {source.shape}",
-            )
-        return upright_rgb(Image.fromarray(source))
-    if not isinstance(source, str | Path):
-        raise ImageError(
-            "format", f"an image is a path, bytes, a PIL image or an array, not {type(source).__name__}"
-        )
-    try:
-        data = Path(source).read_bytes()
-    except (OSError, ValueError) as error:  # ValueError: a name with a null byte
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise ImageError("empty", f"{source} cannot be read: {reason}") from error
-    return decode_image(data, name=str(source))
+    """`inception.load`: see `inception.runtime.loading.load`, which needs no PyTorch for some bundles."""
+    planned = open_planned(Path(path), device, precision)
+    return Classifier(load_bundle(path), device, precision) if planned is None else cast(Classifier, planned)

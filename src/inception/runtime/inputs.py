@@ -9,7 +9,7 @@ from inception.data.archives import open_archive
 from inception.data.decode import EXTENSIONS, decode_image
 from inception.data.stores import FolderStore, Store
 from inception.errors import DataError, ImageError
-from inception.runtime.classifier import open_image
+from inception.runtime.answering import open_image
 
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz")
 Item = tuple[str, Callable[[], Image.Image]]

@@ -1,0 +1,180 @@
+"""From images to answers, whatever computes the logits. Nothing here needs PyTorch."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from inception.data.decode import decode_image, upright_rgb
+from inception.data.preprocess import Preprocess
+from inception.errors import ImageError, InceptionError, UsageError
+
+ImageSource = str | Path | bytes | Image.Image | NDArray[np.uint8]
+Pixels = NDArray[np.uint8]
+Logits = NDArray[np.float32]
+BATCH_SIZE = 32
+UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class Score:
+    """One candidate answer; `index` is the output's position (-1 for `unknown`), `probability` in 0..1."""
+
+    label: str
+    index: int
+    probability: float
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The answer for one image: `top`, best first, or `error` saying why there is none."""
+
+    path: str | None
+    top: tuple[Score, ...] = ()
+    error: str | None = None
+
+    @property
+    def label(self) -> str | None:
+        """The best label, or None for an unreadable image."""
+        return self.top[0].label if self.top else None
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-safe: `path`, and `top` or `error`."""
+        if self.error is not None:
+            return {"path": self.path, "error": self.error}
+        return {"path": self.path, "top": [vars(score) for score in self.top]}
+
+
+class Answering(ABC):
+    """What every classifier in memory can do, given how it computes logits.
+
+    Attributes:
+        labels: class names by output position.
+        preprocess: how images become its input.
+        temperature: divisor of the logits before the softmax.
+        unknown_threshold: probability below which the answer is `unknown`; None when not calibrated.
+    """
+
+    labels: tuple[str, ...]
+    preprocess: Preprocess
+    temperature: float
+    unknown_threshold: float | None
+
+    @abstractmethod
+    def compute(self, pixels: Pixels) -> Logits:
+        """uint8 N x C x H x W (of `preprocess.pixels`) in, float32 logits N x num_classes out."""
+
+    def predict(
+        self, images: ImageSource | Sequence[ImageSource], top: int = 5, unknown: bool = False
+    ) -> list[Prediction]:
+        """Answer for each image: a path, encoded bytes, a PIL image, or a uint8 array (H x W x 3 or H x W).
+
+        A bad image gives a Prediction with `error`; the others are not disturbed. With `unknown`, an image
+        whose best probability is below the bundle's calibrated threshold gets `unknown` as its first answer.
+        """
+        single = isinstance(images, str | Path | bytes | Image.Image | np.ndarray)
+        sources: Sequence[ImageSource] = [images] if single else images  # type: ignore[list-item, assignment]
+        items = [(source_name(source), _opener(source)) for source in sources]
+        return list(self.predict_stream(items, top=top, unknown=unknown))
+
+    def predict_stream(
+        self,
+        items: Iterable[tuple[str | None, Callable[[], Image.Image]]],
+        top: int = 5,
+        unknown: bool = False,
+        batch_size: int = BATCH_SIZE,
+    ) -> Iterator[Prediction]:
+        """Answers in order for (name, function that opens the image) pairs, decoding ahead in threads.
+
+        At most three batches are held in memory, however long `items` is.
+        """
+        if unknown and self.unknown_threshold is None:
+            raise UsageError(
+                "this bundle has no calibrated threshold for 'unknown'; train it with a val split"
+            )
+        if top < 1:
+            raise UsageError(f"top must be at least 1, not {top}")
+        top = min(top, len(self.labels))
+        source = iter(items)
+        with ThreadPoolExecutor(max_workers=2, thread_name_prefix="decode") as pool:
+            ahead = [pool.submit(self._prepare, item) for item in islice(source, 2 * batch_size)]
+            while ahead:
+                batch, ahead = ahead[:batch_size], ahead[batch_size:]
+                results = [future.result() for future in batch]
+                ahead += [pool.submit(self._prepare, item) for item in islice(source, len(batch))]
+                yield from self._answer(results, top, unknown)
+
+    def _prepare(self, item: tuple[str | None, Callable[[], Image.Image]]) -> tuple[str | None, Pixels | str]:
+        name, open_image = item
+        try:
+            return name, self.preprocess.pixels(open_image())
+        except InceptionError as error:
+            return name, str(error)
+
+    def _answer(
+        self, results: list[tuple[str | None, Pixels | str]], top: int, unknown: bool
+    ) -> Iterator[Prediction]:
+        arrays = [value for _, value in results if not isinstance(value, str)]
+        rows = iter(softmax(self.compute(np.stack(arrays)), self.temperature) if arrays else ())
+        for name, value in results:
+            if isinstance(value, str):
+                yield Prediction(name, error=value)
+                continue
+            row: NDArray[np.float32] = next(rows)
+            best = np.argsort(-row, kind="stable")[:top].tolist()
+            scores = [Score(self.labels[index], index, float(row[index])) for index in best]
+            if unknown and scores[0].probability < (self.unknown_threshold or 0.0):
+                scores = [Score(UNKNOWN, -1, 1.0 - scores[0].probability), *scores]
+            yield Prediction(name, tuple(scores))
+
+
+def softmax(logits: Logits, temperature: float) -> NDArray[np.float32]:
+    """Logits float32 N x K in, probabilities float32 N x K out: softmax(logits / temperature) of each row."""
+    scaled = logits / np.float32(temperature)
+    powers = np.exp(scaled - scaled.max(axis=1, keepdims=True))
+    probabilities: NDArray[np.float32] = powers / powers.sum(axis=1, keepdims=True)
+    return probabilities
+
+
+def source_name(source: ImageSource) -> str | None:
+    """A path's text; None for what has no name."""
+    return str(source) if isinstance(source, str | Path) else None
+
+
+def _opener(source: ImageSource) -> Callable[[], Image.Image]:
+    return lambda: open_image(source)
+
+
+def open_image(source: ImageSource) -> Image.Image:
+    """An RGB PIL image from a path, encoded bytes, a PIL image or a uint8 array.
+
+    Raises ImageError when it cannot be read.
+    """
+    if isinstance(source, bytes):
+        return decode_image(source)
+    if isinstance(source, Image.Image):
+        return upright_rgb(source)
+    if isinstance(source, np.ndarray):
+        if source.dtype != np.uint8 or not (source.ndim == 2 or source.shape[2:] == (3,)):
+            raise ImageError(
+                "format",
+                f"an image array must be uint8, H x W or H x W x 3, not {source.dtype} {source.shape}",
+            )
+        return upright_rgb(Image.fromarray(source))
+    if not isinstance(source, str | Path):
+        raise ImageError(
+            "format", f"an image is a path, bytes, a PIL image or an array, not {type(source).__name__}"
+        )
+    try:
+        data = Path(source).read_bytes()
+    except (OSError, ValueError) as error:  # ValueError: a name with a null byte
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ImageError("empty", f"{source} cannot be read: {reason}") from error
+    return decode_image(data, name=str(source))
