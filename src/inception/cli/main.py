@@ -15,6 +15,8 @@ COMMANDS = {
     "train": ("inception.cli.train", "train", "Train a classifier on a folder of images."),
     "evaluate": ("inception.cli.evaluate", "evaluate", "Measure a bundle on labelled images."),
     "predict": ("inception.cli.predict", "predict", "Ask a bundle about images."),
+    "serve": ("inception.cli.serve", "serve", "Answer over HTTP, with a page for people."),
+    "client": ("inception.cli.client", "client", "Ask a server about images."),
     "check": ("inception.cli.check", "check", "Find what is wrong with a data set."),
     "import": ("inception.cli.import_weights", "import_command", "Make a bundle of somebody else's weights."),
     "summary": ("inception.cli.summary", "summary", "Print a network as the paper's Table 1."),
