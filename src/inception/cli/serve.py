@@ -108,21 +108,20 @@ def serve(
     from inception.serve.settings import Settings
 
     sources = [Source.parse(bundle) for bundle in bundles]
-    settings = Settings(token=_read_token(token_file), max_body_bytes=max_body_megabytes << 20, **values)
+    settings = Settings(token=read_token(token_file), max_body_bytes=max_body_megabytes << 20, **values)
     set_up_logs(log_level)
     with open_listener(settings) as listener:
         port = listener.getsockname()[1]
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
         say(f"Serving {', '.join(source.name for source in sources)} at http://{host}:{port}/")
         if not settings.is_local and settings.token is None:
-            say(
-                "Everyone who reaches this address can use it: give --token-file, or put a proxy before it."
-            )
+            say("Everyone who reaches this address can use it: give --token-file, or put a proxy before it.")
         run_server(sources, settings, listener)
     return 0
 
 
-def _read_token(path: Path | None) -> str | None:
+def read_token(path: Path | None) -> str | None:
+    """The token in a file, without surrounding space. Raises UsageError when it cannot be read."""
     if path is None:
         return None
     try:

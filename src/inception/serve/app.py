@@ -215,19 +215,23 @@ class Api:
     ) -> list[Answered]:
         """The answers in order. Raises RequestError, and ClientGoneError when nobody waits any more."""
         futures = engine.submit(asks)
-        answers = asyncio.gather(*futures)
+        answers = asyncio.gather(*futures, return_exceptions=True)
         gone = asyncio.create_task(_gone(request))
         try:
             waited: set[asyncio.Future[Any]] = {answers, gone}
             await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
             if not answers.done():
                 raise ClientGoneError
-            return answers.result()
         finally:
             gone.cancel()
             for future in futures:
                 future.cancel()
-            answers.cancel()
+        answered = []
+        for answer in answers.result():
+            if isinstance(answer, BaseException):
+                raise answer
+            answered.append(answer)
+        return answered
 
 
 def _timing(answers: Sequence[Answered]) -> dict[str, float]:

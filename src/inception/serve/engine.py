@@ -95,12 +95,12 @@ class Engine:
 
     def check_room(self, count: int = 1) -> None:
         """Raise a 503 RequestError when `count` more images could not be answered in time."""
-        waiting = len(self._queue) + count
         if self._broken:
             raise unavailable(f"the model {self.name} cannot be started; its log says why", 30)
-        if waiting > self._settings.max_queue:
+        if len(self._queue) + count > self._settings.max_queue:
             raise unavailable("the server is busy: its queue is full; try again later", self._retry_seconds())
-        if waiting * self._seconds_per_image > self._settings.deadline_seconds:
+        # An empty queue is always open, or one slow batch would close it for ever.
+        if len(self._queue) * self._seconds_per_image > self._settings.deadline_seconds:
             raise unavailable("the server is busy: the wait would be too long", self._retry_seconds())
 
     def submit(self, asks: Sequence[tuple[dict[str, Any], bytes]]) -> list[asyncio.Future[Answered]]:
