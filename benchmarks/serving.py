@@ -108,12 +108,12 @@ def serving(bundle: str, *options: str) -> Iterator[Server]:
 
     def read() -> None:
         for line in process.stderr or ():
-            if " at http" in line:
-                server.port = int(line.rsplit(":", 1)[1].strip(" /\n"))
-            elif line.startswith("{"):
-                event = json.loads(line)["event"]
-                server.events[event] += 1
-                if event == "ready":
+            if line.startswith("{"):
+                values = json.loads(line)
+                server.events[values["event"]] += 1
+                if values["event"] == "listening":
+                    server.port = int(values["url"].rsplit(":", 1)[1].strip("/"))
+                elif values["event"] == "ready":
                     ready.set()
 
     threading.Thread(target=read, daemon=True).start()

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from servers import Serve, Served, make_bundle, start_server
+from servers import TOKEN, Serve, Served, make_bundle, start_server
 from shapes import COLOURS, shape_picture
 
 from inception.weights.bundle import save_bundle
@@ -25,6 +25,16 @@ def bundle_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def served(bundle_path: Path) -> Iterator[Served]:
     """A server that all harmless tests share."""
     server = start_server(bundle_path, f"second={bundle_path}", "--max-images", "4")
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def guarded(bundle_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A server that wants `TOKEN`."""
+    file = tmp_path_factory.mktemp("token") / "token"
+    file.write_text(f"{TOKEN}\n")
+    server = start_server(bundle_path, "--token-file", file)
     yield server
     server.stop()
 

@@ -22,6 +22,8 @@ from inception.nets.registry import build_network
 from inception.weights.bundle import Bundle
 
 TOKEN = "a token of many characters"
+PATIENCE = 180.0
+"""Seconds a start may take on a machine that is busy with other things."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ class Served:
         [worker] = [pid for pid, parent in pairs if parent in of_server]
         return worker
 
-    def wait_for(self, event: str, seconds: float = 60, count: int = 1) -> dict[str, Any]:
+    def wait_for(self, event: str, seconds: float = PATIENCE, count: int = 1) -> dict[str, Any]:
         """The log line of the `count`-th such event."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
@@ -103,14 +105,14 @@ COMMAND = "from inception.cli.main import main; main()"
 # Settings that are no options of the command line.
 DIRECT = """
 import json, sys
-from inception.serve.logs import set_up_logs
+from inception.serve.logs import log_event, set_up_logs
 from inception.serve.models import Source
 from inception.serve.server import open_listener, run_server
 from inception.serve.settings import Settings
 settings = Settings(port=0, threads=1, **json.loads(sys.argv[2]))
 set_up_logs("info")
 listener = open_listener(settings)
-print(f"Serving at http://127.0.0.1:{listener.getsockname()[1]}/", file=sys.stderr, flush=True)
+log_event("listening", url=f"http://127.0.0.1:{listener.getsockname()[1]}/")
 run_server([Source.parse(sys.argv[1])], settings, listener)
 """
 
@@ -130,19 +132,20 @@ def start_server(*arguments: object, wait: bool = True, **settings: object) -> S
         assert process.stderr is not None
         for line in process.stderr:
             text = line.decode()
-            if text.startswith("{"):
-                served.log.append(json.loads(text))
-            elif " at http" in text:
-                served.url = text.rsplit(" at ", 1)[1].strip()
+            served.log.append(json.loads(text) if text.startswith("{") else {"event": "text", "text": text})
+            if served.log[-1]["event"] == "listening":
+                served.url = served.log[-1]["url"]
                 listening.set()
-            else:
-                served.log.append({"event": "text", "text": text})
         listening.set()
 
     threading.Thread(target=read_log, daemon=True).start()
-    assert listening.wait(60)
-    if wait:
-        served.wait_for("ready")
+    try:
+        assert listening.wait(PATIENCE)
+        if wait:
+            served.wait_for("ready")
+    except BaseException:
+        process.kill()
+        raise
     return served
 
 

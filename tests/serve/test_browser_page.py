@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from servers import TOKEN, Serve, Served
+from servers import TOKEN, Served
 
 playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright to drive a browser")
 CHROMIUM = shutil.which("chromium")
@@ -182,11 +182,9 @@ def test_fits_a_phone_in_light_and_dark(served: Served, open_page, pictures, sch
     assert min(sizes) >= 44  # what a finger hits
 
 
-def test_a_token_is_asked_for_and_used(serve: Serve, open_page, browser, bundle_path, pictures, tmp_path):
-    (tmp_path / "token").write_text(TOKEN + "\n")
-    server = serve(bundle_path, "--token-file", tmp_path / "token")
+def test_a_token_is_asked_for_and_used(guarded: Served, browser, pictures):
     page = browser.new_context(locale="en-GB").new_page()
-    page.goto(server.url)
+    page.goto(guarded.url)
     page.wait_for_selector("#token-form:not([hidden])")
     page.fill("#token", "wrong")
     page.keyboard.press("Enter")

@@ -6,7 +6,7 @@ import threading
 import zipfile
 
 import pytest
-from servers import TOKEN, Serve, Served
+from servers import TOKEN, Served
 
 from inception.cli.main import run
 
@@ -64,11 +64,10 @@ def test_errors_are_one_sentence(served: Served, ask, pictures):
     assert (code, "404" in err) == (1, True)
 
 
-def test_a_token_is_shown(serve: Serve, ask, bundle_path, pictures, tmp_path):
+def test_a_token_is_shown(guarded: Served, ask, pictures, tmp_path):
     (tmp_path / "token").write_text(TOKEN)
-    server = serve(bundle_path, "--token-file", tmp_path / "token")
-    assert ask("client", server.url, pictures[0])[0] == 1
-    assert ask("client", server.url, pictures[0], "--token-file", tmp_path / "token")[0] == 0
+    assert ask("client", guarded.url, pictures[0])[0] == 1
+    assert ask("client", guarded.url, pictures[0], "--token-file", tmp_path / "token")[0] == 0
 
 
 def test_busy_servers_are_asked_again(ask, pictures):

@@ -10,8 +10,10 @@ import threading
 import time
 import zipfile
 from collections.abc import Iterator
+from io import BytesIO
 
 import pytest
+from PIL import Image
 from servers import TOKEN, Serve, Served, multipart
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
@@ -92,10 +94,10 @@ def test_routes_are_those_documented(served: Served):
 def test_answers_fit_the_openapi_document(served: Served):
     pytest.importorskip("schemathesis", reason="needs schemathesis to draw requests")
     command = [sys.executable, "-m", "schemathesis.cli", "run", f"{served.url}openapi.json"]
-    options = ["--max-examples=5", "--seed=1", "--phases=examples,coverage,fuzzing"]
+    options = ["--max-examples=3", "--seed=1", "--phases=coverage,fuzzing"]
     checks = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
     done = subprocess.run(
-        [*command, *options, f"--checks={checks}"], capture_output=True, text=True, check=False, timeout=120
+        [*command, *options, f"--checks={checks}"], capture_output=True, text=True, check=False, timeout=600
     )
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
 
@@ -139,9 +141,8 @@ def test_pages_of_other_sites_get_nothing(served: Served, pictures):
     assert served.ask("POST", "/classify", body, {"Sec-Fetch-Site": "same-origin"}).status == 200
 
 
-def test_a_token_opens_all_but_probes_and_the_page(serve: Serve, bundle_path, pictures, tmp_path):
-    (tmp_path / "token").write_text(f"{TOKEN}\n")
-    server = serve(bundle_path, "--token-file", tmp_path / "token")
+def test_a_token_opens_all_but_probes_and_the_page(guarded: Served, pictures):
+    server = guarded
     for path in ("/", "/static/page.js", "/openapi.json", "/v2/health/live", "/v2/health/ready"):
         assert server.ask("GET", path).status == 200
     for path in ("/models", "/metrics", "/v2", "/v2/models/shapes", "/anything"):
@@ -181,10 +182,6 @@ def test_parts_pixels_json_and_headers_have_limits(small: Served, pictures):
     tiny = pictures[0].read_bytes()
     assert small.ask("POST", "/classify", *multipart([("a", tiny)] * 3)).status == 200
     assert small.ask("POST", "/classify", *multipart([("a", tiny)] * 4)).status == 413
-    from io import BytesIO
-
-    from PIL import Image
-
     stream = BytesIO()
     Image.new("RGB", (100, 100)).save(stream, "PNG")
     reply = small.ask("POST", "/classify", stream.getvalue())
@@ -291,6 +288,13 @@ def test_hostile_images_are_client_errors(served: Served, shared):
     assert served.metric("inception_inference_process_losses_total") == 0
 
 
+@pytest.mark.parametrize("size", [(30_000, 1), (1, 30_000), (1, 1)])
+def test_extreme_shapes_are_answered(served: Served, size):
+    stream = BytesIO()
+    Image.new("L", size, 99).save(stream, "PNG")
+    assert served.ask("POST", "/classify", stream.getvalue()).status == 200
+
+
 def test_mutated_images_are_answered_or_refused(served: Served, pictures):
     draw = random.Random(7)
     for _ in range(60):
@@ -332,8 +336,8 @@ def test_every_request_is_one_line_of_json(served: Served):
     assert "secret" not in json.dumps(line)
 
 
-def test_a_full_queue_answers_503_at_once(serve: Serve, bundle_path, pictures):
-    server = serve(bundle_path, max_batch=1, max_queue=2, max_images=1, deadline_seconds=1.0)
+def test_a_full_queue_answers_503_at_once_and_deadlines_hold(serve: Serve, bundle_path, pictures):
+    server = serve(bundle_path, max_batch=1, max_queue=2, max_images=1, deadline_seconds=2.0)
     data, replies = pictures[0].read_bytes(), []
     worker = server.worker()
     subprocess.run(["kill", "-STOP", str(worker)], check=True)
@@ -346,16 +350,16 @@ def test_a_full_queue_answers_503_at_once(serve: Serve, bundle_path, pictures):
     threads = [threading.Thread(target=ask) for _ in range(12)]
     for thread in threads:
         thread.start()
-    time.sleep(0.8)
-    refused = list(replies)
-    assert len(refused) >= 8  # two wait, up to two are with the stopped process
-    assert {status for status, _, _ in refused} == {503}
-    assert all(int(retry) >= 1 for _, _, retry in refused)
-    time.sleep(0.5)
+    end = time.monotonic() + 20
+    while len(replies) < 10 and time.monotonic() < end:
+        time.sleep(0.05)
+    # Two are with the stopped process; two waited until their deadline; the others were refused at once.
+    assert [status for status, _, _ in replies] == [503] * 10
+    assert sum(seconds < 1.9 for _, seconds, _ in replies) == 8
+    assert all(int(retry) >= 1 for _, _, retry in replies)
+    assert server.metric("inception_queue_images") == 0
     subprocess.run(["kill", "-CONT", str(worker)], check=True)
     for thread in threads:
         thread.join()
-    late = [status for status, _, _ in replies[len(refused) :]]
-    assert set(late) <= {200, 503}
-    assert 200 in late  # with the process when it was stopped
+    assert [status for status, _, _ in replies[10:]] == [200, 200]
     assert is_well(server, data)

@@ -1,5 +1,6 @@
 """`inception serve`: bundles behind HTTP, with a page for people."""
 
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -102,7 +103,7 @@ def serve(
     if missing:
         raise UsageError(f"serving needs {', '.join(missing)}: pip install 'inception[serve]'")
     from inception.cli.console import say
-    from inception.serve.logs import set_up_logs
+    from inception.serve.logs import log_event, set_up_logs
     from inception.serve.models import Source
     from inception.serve.server import open_listener, run_server
     from inception.serve.settings import Settings
@@ -113,9 +114,12 @@ def serve(
     with open_listener(settings) as listener:
         port = listener.getsockname()[1]
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
-        say(f"Serving {', '.join(source.name for source in sources)} at http://{host}:{port}/")
+        url, names = f"http://{host}:{port}/", [source.name for source in sources]
+        log_event("listening", url=url, models=names)
         if not settings.is_local and settings.token is None:
-            say("Everyone who reaches this address can use it: give --token-file, or put a proxy before it.")
+            log_event("everyone who reaches this address can use it: consider --token-file", "warning")
+        if sys.stderr.isatty():
+            say(f"Open {url} in a browser; Ctrl-C stops.")
         run_server(sources, settings, listener)
     return 0
 

@@ -88,10 +88,12 @@ class Answerer:
         if ask.form == "pixels":
             return torch.from_numpy(np.frombuffer(payload, np.uint8).copy()).view(self.shape)
         try:
-            image = decode_image(payload, max_pixels=self.max_pixels)
+            return self.classifier.preprocess.apply(decode_image(payload, max_pixels=self.max_pixels))
         except ImageError as error:
             return Answer({"error": str(error), "kind": error.kind})
-        return self.classifier.preprocess.apply(image)
+        except Exception as error:  # whatever one image does, the others of its batch are answered
+            reason = f"the image cannot be resized ({type(error).__name__}); change its size or delete it."
+            return Answer({"error": reason, "kind": "corrupt"})
 
     def answer(self, asks: Sequence[Ask], opened: Sequence[Tensor | Answer]) -> list[Answer]:
         """The answers, in order, computed as one batch."""

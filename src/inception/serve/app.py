@@ -120,6 +120,7 @@ class Api:
 
     async def metrics(self, request: Request) -> Response:
         """Prometheus's text form."""
+        self._metrics.ready.set(self._models.ready)
         return Response(self._metrics.render(), media_type=Metrics.CONTENT_TYPE)
 
     async def models(self, request: Request) -> Response:
@@ -182,7 +183,9 @@ class Api:
         self._models.engine(options.model, options.version).check_room()
         with self._bodies.lease() as lease:
             body = await self._bodies.read(request, lease)
-            images = uploads(request.headers.get("content-type", ""), body, self._settings.max_images)
+            kind = request.headers.get("content-type", "")
+            # In a thread, so that a large form does not hold up the others.
+            images = await asyncio.to_thread(uploads, kind, body, self._settings.max_images)
             engine = self._models.engine(options.model, options.version)
             if options.unknown and not engine.facts["unknown"]:
                 raise RequestError(400, "this model has no calibrated threshold for 'unknown'")

@@ -182,10 +182,10 @@ class Engine:
                 self._send_batches(process)
                 self._wake.clear()
                 wake = asyncio.create_task(self._wake.wait())
-                limit = self._settings.batch_seconds if self._sent else None
+                limit = started + self._settings.batch_seconds if self._sent else math.inf
                 done, _ = await asyncio.wait(
                     {answer, wake},
-                    timeout=limit and limit - (time.monotonic() - started),
+                    timeout=self._seconds_until(limit),
                     return_when=asyncio.FIRST_COMPLETED,
                 )
                 wake.cancel()
@@ -194,12 +194,18 @@ class Engine:
                     self._deliver(message, rows, started)
                     answer = asyncio.create_task(process.receive())
                     started = time.monotonic()
-                elif limit and time.monotonic() - started >= limit:
-                    raise ProcessLostError(f"no answer within {limit:g} seconds")
+                elif time.monotonic() >= limit:
+                    raise ProcessLostError(f"no answer within {self._settings.batch_seconds:g} seconds")
         finally:
             answer.cancel()
             if wake is not None:
                 wake.cancel()
+
+    def _seconds_until(self, limit: float) -> float | None:
+        """Time to `limit` or to the first deadline in the queue, whichever comes first; None: neither."""
+        first = min((item.deadline for item in self._queue), default=math.inf)
+        moment = min(limit, first)
+        return None if moment == math.inf else max(moment - time.monotonic(), 0.0)
 
     def _send_batches(self, process: InferenceProcess) -> None:
         self._drop_expired()

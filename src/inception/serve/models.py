@@ -106,9 +106,7 @@ class Models:
     @property
     def ready(self) -> bool:
         """Whether every model answers and the server is not about to stop."""
-        ready = all(engines and engines[0].ready for engines in self._engines.values())
-        self._metrics.ready.set(ready and not self.draining)
-        return ready and not self.draining
+        return not self.draining and all(engines and engines[0].ready for engines in self._engines.values())
 
     def engine(self, name: str | None, version: str | None = None) -> Engine:
         """The engine of a model, of its newest version unless one is named.
@@ -135,8 +133,9 @@ class Models:
 
     async def start(self) -> None:
         """Start all models, one after the other. Raises BundleError or UsageError."""
-        for source in self.sources.values():
-            await self._load(source)
+        async with self._reloading:
+            for source in self.sources.values():
+                await self._load(source)
 
     async def stop(self) -> None:
         """Finish all work, end all inference processes, remove the private copies."""

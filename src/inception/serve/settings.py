@@ -41,7 +41,7 @@ class Settings:
     precision: str = "float32"
     threads: int | None = None
     max_body_bytes: int = 32 << 20
-    max_json_bytes: int = 8 << 20
+    max_json_bytes: int = 4 << 20
     max_images: int = 32
     max_pixels: int = 50_000_000
     max_batch: int = 8

@@ -105,7 +105,9 @@ function drawAnswer() {
     : say(item.problem ? "unreadable" : "working", item);
   $("top").replaceChildren(...(item.result ? item.result.top.map(bar) : []));
   drawHeads((item.result && item.result.auxiliary) || []);
-  $("timing").textContent = item.result ? say("timing", milliseconds(item)) : item.problem ? problemText(item.problem) : "";
+  // A single image's problem stands in the box above.
+  const problem = item.problem && state.items.length > 1 ? problemText(item.problem) : "";
+  $("timing").textContent = item.result ? say("timing", milliseconds(item)) : problem;
 }
 
 function drawHeads(heads) {
