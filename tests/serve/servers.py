@@ -22,7 +22,7 @@ from inception.nets.registry import build_network
 from inception.weights.bundle import Bundle
 
 TOKEN = "a token of many characters"
-PATIENCE = 180.0
+PATIENCE = 600.0
 """Seconds a start may take on a machine that is busy with other things."""
 
 
@@ -55,7 +55,7 @@ class Served:
         self, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None
     ) -> Reply:
         """One request on a connection of its own."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)
         with contextlib.closing(connection):
             connection.request(method, path, body, headers or {})
             response = connection.getresponse()
@@ -95,7 +95,7 @@ class Served:
         """SIGTERM, and the exit code."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(timeout=30)
+        return self.process.wait(timeout=120)
 
 
 Serve = Callable[..., Served]

@@ -47,7 +47,7 @@ class Load:
 
     def _client(self) -> None:
         while not self._end.is_set():
-            connection = http.client.HTTPConnection("127.0.0.1", self._server.port, timeout=20)
+            connection = http.client.HTTPConnection("127.0.0.1", self._server.port, timeout=120)
             try:
                 connection.connect()
             except OSError:  # not accepted, so not lost
@@ -125,7 +125,7 @@ def test_inference_processes_end_with_a_killed_server(serve: Serve, bundle_path)
 
 
 def test_a_killed_inference_process_is_back_and_only_its_batch_fails(serve: Serve, bundle_path, pictures):
-    server = serve(bundle_path, max_batch=2, batch_seconds=1.5)
+    server = serve(bundle_path, max_batch=2, batch_seconds=3.0)
     with Load(server, pictures[0].read_bytes(), clients=6) as load:
         for trial in range(TRIALS):
             time.sleep(0.3)

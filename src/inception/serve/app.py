@@ -17,7 +17,7 @@ from starlette.types import ASGIApp
 import inception
 from inception.serve.bodies import BodyReader, ClientGoneError, uploads
 from inception.serve.engine import Answered, Engine
-from inception.serve.guard import Guard
+from inception.serve.guard import CLIENT_GONE, Guard
 from inception.serve.inference import LENGTH_HEADER, describe_model, encode_answer, parse_request
 from inception.serve.metrics import Metrics
 from inception.serve.models import Models
@@ -252,7 +252,7 @@ async def _refuse(request: Request, error: Exception) -> Response:
     if isinstance(error, HTTPException):
         return json_response({"error": error.detail}, error.status_code, error.headers)
     if isinstance(error, ClientGoneError):
-        return Response(status_code=400)  # never sent: the connection is closed
+        return Response(status_code=CLIENT_GONE)  # for the log alone: the connection is closed
     return json_response({"error": "the server failed; its log says why"}, 500)
 
 

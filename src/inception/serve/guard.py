@@ -32,7 +32,8 @@ _OPEN = ("/", "/openapi.json", "/v2/health/live", "/v2/health/ready")
 _OPEN_PREFIX = "/static/"
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT")
 _REQUEST_ID = re.compile(r"[\w.-]{1,64}", re.ASCII)
-_CLIENT_GONE = 499
+CLIENT_GONE = 499
+"""The status in log and metrics of a request whose client has gone; never sent."""
 
 
 class Guard:
@@ -49,7 +50,7 @@ class Guard:
         start, headers = time.perf_counter(), Headers(scope=scope)
         given = headers.get("x-request-id", "")
         request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
-        seen = {"status": _CLIENT_GONE, "bytes_in": 0}
+        seen = {"status": CLIENT_GONE, "bytes_in": 0}
 
         async def counted_receive() -> Message:
             message = await receive()
