@@ -5,8 +5,7 @@
     python benchmarks/serving.py googlenet_5h --only soak --seconds 3600
 
 throughput   images/s over HTTP (16 clients without pause) against the same classifier in process, in turns,
-             for encoded images (`predict`, `/classify`) and for pixels (`logits`, binary tensors); with
-             `--litserve` also a LitServe server around the same classifier
+             for encoded images (`predict`, `/classify`) and for pixels (`logits`, binary tensors)
 latency      p50 and p99 at 70% of that peak, arrivals at random
 overload     2, 5 and 10 times the peak: goodput, how soon the rest gets 503, the server's memory
 sigterm      requests lost when a server under load is told to stop
@@ -18,211 +17,26 @@ The load comes from this process by asyncio; it takes a few per cent of one core
 
 import argparse
 import asyncio
-import contextlib
 import io
 import json
 import os
 import platform
-import random
 import signal
 import statistics
-import subprocess
-import sys
 import threading
 import time
-from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from PIL import Image
+from serving_load import CLIENTS, Server, Tally, closed_loop, open_loop, request_bytes, serving
 
 from inception.runtime.classifier import Classifier, load
 
 PARTS = ("throughput", "latency", "overload", "sigterm", "kill", "soak")
-BATCH, CLIENTS = 8, 16
-LITSERVE = """
-import sys, litserve, torch
-from inception.runtime.classifier import load
-class Api(litserve.LitAPI):
-    def setup(self, device):
-        self.classifier = load(sys.argv[1], "cpu")
-    async def decode_request(self, request):
-        return await request.body()
-    def predict(self, images):
-        return self.classifier.predict(list(images))
-    def encode_response(self, answer):
-        return answer.to_dict()
-if __name__ == "__main__":
-    api = Api(max_batch_size=8, batch_timeout=0.005)
-    server = litserve.LitServer(api, accelerator="cpu", workers_per_device=1)
-    server.run(port=int(sys.argv[2]), log_level="error")
-"""
-
-
-def children(pid: int) -> list[int]:
-    """Process ids of a process's children (Linux)."""
-    lists = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/children")]
-    return [int(child) for text in lists for child in text.split()]
-
-
-@dataclass
-class Server:
-    """A server process and what it logged."""
-
-    process: "subprocess.Popen[str]"
-    port: int
-    events: Counter[str] = field(default_factory=Counter)
-
-    def resident_bytes(self) -> int:
-        """Memory of the server and all its processes, shared pages counted once a process."""
-        pids, total = [self.process.pid], 0
-        while pids:
-            pid = pids.pop()
-            with contextlib.suppress(OSError):
-                pids += children(pid)
-                pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-                total += pages * os.sysconf("SC_PAGE_SIZE")
-        return total
-
-    def worker(self) -> int:
-        """Process id of the inference process: the youngest of the fork server's children."""
-        return max(pid for child in children(self.process.pid) for pid in children(child))
-
-    def stop(self) -> int:
-        """SIGTERM and the exit code."""
-        self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(timeout=60)
-
-
-@contextlib.contextmanager
-def serving(bundle: str, *options: str) -> Iterator[Server]:
-    """`inception serve` on a free port, ready."""
-    command = [sys.executable, "-c", "from inception.cli.main import main; main()", "serve", f"m={bundle}"]
-    process = subprocess.Popen(
-        [*command, "--port", "0", "--log-level", "info", *options], stderr=subprocess.PIPE, text=True
-    )
-    server, ready = Server(process, 0), threading.Event()
-
-    def read() -> None:
-        for line in process.stderr or ():
-            if line.startswith("{"):
-                values = json.loads(line)
-                server.events[values["event"]] += 1
-                if values["event"] == "listening":
-                    server.port = int(values["url"].rsplit(":", 1)[1].strip("/"))
-                elif values["event"] == "ready":
-                    ready.set()
-
-    threading.Thread(target=read, daemon=True).start()
-    if not ready.wait(120):
-        raise RuntimeError("the server did not start")
-    try:
-        yield server
-    finally:
-        if process.poll() is None:
-            server.stop()
-
-
-def request_bytes(path: str, body: bytes, **headers: str) -> bytes:
-    """One HTTP request."""
-    lines = [f"POST {path} HTTP/1.1", "Host: localhost", f"Content-Length: {len(body)}"]
-    lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
-    return "\r\n".join((*lines, "", "")).encode() + body
-
-
-async def exchange(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: bytes
-) -> tuple[int, bool]:
-    """Send a request, read its answer: status, and whether the connection stays open."""
-    writer.write(request)
-    head = (await reader.readuntil(b"\r\n\r\n")).lower()
-    length = int(head.partition(b"\r\ncontent-length:")[2].split(b"\r\n", 1)[0])
-    await reader.readexactly(length)
-    return int(head[9:12]), b"connection: close" not in head
-
-
-@dataclass
-class Tally:
-    """Answers by status with their seconds; `lost` were sent and never answered."""
-
-    seconds: dict[int, list[float]] = field(default_factory=dict)
-    lost: int = 0
-
-    def add(self, status: int, seconds: float) -> None:
-        """One answer."""
-        self.seconds.setdefault(status, []).append(seconds)
-
-    def count(self, status: int) -> int:
-        """Answers with this status."""
-        return len(self.seconds.get(status, ()))
-
-    def quantile_ms(self, status: int, share: float) -> float:
-        """A quantile of the time to answers with this status, in milliseconds."""
-        values = sorted(self.seconds.get(status, [0.0]))
-        return 1000 * values[min(int(share * len(values)), len(values) - 1)]
-
-
-async def closed_loop(port: int, requests: list[bytes], seconds: float, clients: int = CLIENTS) -> Tally:
-    """Clients that each send the next request as soon as the last is answered."""
-    tally, end = Tally(), time.monotonic() + seconds
-
-    async def client(number: int) -> None:
-        turn = number
-        while time.monotonic() < end:
-            try:
-                reader, writer = await asyncio.open_connection("127.0.0.1", port)
-            except OSError:
-                await asyncio.sleep(0.02)
-                continue
-            keep = True
-            while keep and time.monotonic() < end:
-                start = time.perf_counter()
-                try:
-                    status, keep = await exchange(reader, writer, requests[turn % len(requests)])
-                except (OSError, asyncio.IncompleteReadError):
-                    tally.lost += 1
-                    break
-                tally.add(status, time.perf_counter() - start)
-                turn += 1
-            writer.close()
-
-    await asyncio.gather(*(client(number) for number in range(clients)))
-    return tally
-
-
-async def open_loop(port: int, requests: list[bytes], rate: float, seconds: float) -> Tally:
-    """Requests at random times, `rate` a second on average, whether or not earlier ones are answered."""
-    tally, idle, draw = Tally(), [], random.Random(0)
-    tasks: set[asyncio.Task[None]] = set()
-
-    async def one(request: bytes) -> None:
-        start = time.perf_counter()
-        try:
-            reader, writer = idle.pop() if idle else await asyncio.open_connection("127.0.0.1", port)
-            status, keep = await exchange(reader, writer, request)
-        except (OSError, asyncio.IncompleteReadError):
-            tally.lost += 1
-            return
-        tally.add(status, time.perf_counter() - start)
-        if keep:
-            idle.append((reader, writer))
-        else:
-            writer.close()
-
-    begin, due = time.monotonic(), 0.0
-    while due < seconds:
-        await asyncio.sleep(max(0.0, begin + due - time.monotonic()))
-        task = asyncio.create_task(one(draw.choice(requests)))
-        tasks.add(task)
-        task.add_done_callback(tasks.discard)
-        due += draw.expovariate(rate)
-    await asyncio.gather(*tasks)
-    for _, writer in idle:
-        writer.close()
-    return tally
+BATCH = 8
 
 
 @dataclass
@@ -271,42 +85,17 @@ def in_process(bench: Bench, kind: str, seconds: float) -> float:
     return done / (time.monotonic() - start)
 
 
-@contextlib.contextmanager
-def litserving(bench: Bench) -> Iterator[int]:
-    """LitServe around the same classifier; its port."""
-    script = Path("/tmp") / f"litserve_{os.getpid()}.py"
-    script.write_text(LITSERVE)
-    process = subprocess.Popen([sys.executable, str(script), bench.bundle, "8977"], start_new_session=True)
-    try:
-        for _ in range(600):
-            with contextlib.suppress(OSError):
-                tally = asyncio.run(closed_loop(8977, [request_bytes("/predict", bench.images[0])], 0.3, 1))
-                if tally.count(200):
-                    break
-            time.sleep(0.2)
-        yield 8977
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        script.unlink()
-
-
-def throughput(bench: Bench, litserve: bool) -> list[dict[str, Any]]:
+def throughput(bench: Bench) -> list[dict[str, Any]]:
     """Rows of images/s, engines in turns; `ratio` is our time divided by that engine's."""
     found: dict[str, list[float]] = {}
     infer, classify = bench.infer_requests(), bench.classify_requests()
-    with contextlib.ExitStack() as stack:
-        server = stack.enter_context(serving(bench.bundle, *bench.threads))
-        other = stack.enter_context(litserving(bench)) if litserve else None
+    with serving(bench.bundle, *bench.threads) as server:
         for _ in range(bench.rounds):
             for kind, requests, images in (("pixels", infer, BATCH), ("files", classify, 1)):
                 clients = 3 if kind == "pixels" else CLIENTS
                 found.setdefault(f"in process, {kind}", []).append(in_process(bench, kind, bench.seconds))
                 tally = asyncio.run(closed_loop(server.port, requests, bench.seconds, clients))
                 found.setdefault(f"served, {kind}", []).append(images * tally.count(200) / bench.seconds)
-            if other is not None:
-                lit = [request_bytes("/predict", image) for image in bench.images]
-                tally = asyncio.run(closed_loop(other, lit, bench.seconds))
-                found.setdefault("LitServe, files", []).append(tally.count(200) / bench.seconds)
     bench.peak = statistics.median(found["served, files"])
     rows = []
     for engine, values in found.items():
@@ -443,9 +232,6 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--trials", type=int, default=100)
     parser.add_argument("--threads", type=int, help="threads of the network, here and in the server")
-    parser.add_argument(
-        "--litserve", action="store_true", help="compare with LitServe, which must be installed"
-    )
     parser.add_argument("--quick", action="store_true", help="2 seconds, 1 round, 2 trials")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
@@ -460,7 +246,7 @@ def main() -> None:
         options.bundle, classifier, images, options.seconds, options.rounds, options.trials, threads
     )
     parts = {
-        "throughput": lambda: throughput(bench, options.litserve),
+        "throughput": lambda: throughput(bench),
         "latency": lambda: latency(bench),
         "overload": lambda: overload(bench),
         "sigterm": lambda: sigterm(bench),
