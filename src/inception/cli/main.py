@@ -30,6 +30,8 @@ COMMANDS = {
     "optimize": ("inception.cli.optimize", "optimize", "Make a bundle fast on this machine."),
     "export": ("inception.cli.export", "export", "Write a bundle for another runtime, and check it there."),
     "benchmark": ("inception.cli.benchmark", "benchmark", "Measure how fast a bundle answers here."),
+    "serve": ("inception.cli.serve", "serve", "Answer over HTTP, with a page for people."),
+    "client": ("inception.cli.client", "client", "Ask a server about images."),
     "check": ("inception.cli.check", "check", "Find what is wrong with a data set."),
     "import": ("inception.cli.import_weights", "import_command", "Make a bundle of somebody else's weights."),
     "summary": ("inception.cli.summary", "summary", "Print a network as the paper's Table 1."),

@@ -1,0 +1,181 @@
+"""A server process and the load on it, for `serving.py`: asyncio clients on connections that they keep."""
+
+import asyncio
+import contextlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+CLIENTS = 16
+
+
+def children(pid: int) -> list[int]:
+    """Process ids of a process's children (Linux)."""
+    lists = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/children")]
+    return [int(child) for text in lists for child in text.split()]
+
+
+@dataclass
+class Server:
+    """A server process and what it logged."""
+
+    process: "subprocess.Popen[str]"
+    port: int
+    events: Counter[str] = field(default_factory=Counter)
+
+    def resident_bytes(self) -> int:
+        """Memory of the server and all its processes, shared pages counted once a process."""
+        pids, total = [self.process.pid], 0
+        while pids:
+            pid = pids.pop()
+            with contextlib.suppress(OSError):
+                pids += children(pid)
+                pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+                total += pages * os.sysconf("SC_PAGE_SIZE")
+        return total
+
+    def worker(self) -> int:
+        """Process id of the inference process: the youngest of the fork server's children."""
+        return max(pid for child in children(self.process.pid) for pid in children(child))
+
+    def stop(self) -> int:
+        """SIGTERM and the exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(timeout=60)
+
+
+@contextlib.contextmanager
+def serving(bundle: str, *options: str) -> Iterator[Server]:
+    """`inception serve` on a free port, ready."""
+    command = [sys.executable, "-c", "from inception.cli.main import main; main()", "serve", f"m={bundle}"]
+    process = subprocess.Popen(
+        [*command, "--port", "0", "--log-level", "info", *options], stderr=subprocess.PIPE, text=True
+    )
+    server, ready = Server(process, 0), threading.Event()
+
+    def read() -> None:
+        for line in process.stderr or ():
+            if line.startswith("{"):
+                values = json.loads(line)
+                server.events[values["event"]] += 1
+                if values["event"] == "listening":
+                    server.port = int(values["url"].rsplit(":", 1)[1].strip("/"))
+                elif values["event"] == "ready":
+                    ready.set()
+
+    threading.Thread(target=read, daemon=True).start()
+    if not ready.wait(120):
+        raise RuntimeError("the server did not start")
+    try:
+        yield server
+    finally:
+        if process.poll() is None:
+            server.stop()
+
+
+def request_bytes(path: str, body: bytes, **headers: str) -> bytes:
+    """One HTTP request."""
+    lines = [f"POST {path} HTTP/1.1", "Host: localhost", f"Content-Length: {len(body)}"]
+    lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+    return "\r\n".join((*lines, "", "")).encode() + body
+
+
+async def exchange(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: bytes
+) -> tuple[int, bool]:
+    """Send a request, read its answer: status, and whether the connection stays open."""
+    writer.write(request)
+    head = (await reader.readuntil(b"\r\n\r\n")).lower()
+    length = int(head.partition(b"\r\ncontent-length:")[2].split(b"\r\n", 1)[0])
+    await reader.readexactly(length)
+    return int(head[9:12]), b"connection: close" not in head
+
+
+@dataclass
+class Tally:
+    """Answers by status with their seconds; `lost` were sent and never answered."""
+
+    seconds: dict[int, list[float]] = field(default_factory=dict)
+    lost: int = 0
+
+    def add(self, status: int, seconds: float) -> None:
+        """One answer."""
+        self.seconds.setdefault(status, []).append(seconds)
+
+    def count(self, status: int) -> int:
+        """Answers with this status."""
+        return len(self.seconds.get(status, ()))
+
+    def quantile_ms(self, status: int, share: float) -> float:
+        """A quantile of the time to answers with this status, in milliseconds."""
+        values = sorted(self.seconds.get(status, [0.0]))
+        return 1000 * values[min(int(share * len(values)), len(values) - 1)]
+
+
+async def closed_loop(port: int, requests: list[bytes], seconds: float, clients: int = CLIENTS) -> Tally:
+    """Clients that each send the next request as soon as the last is answered."""
+    tally, end = Tally(), time.monotonic() + seconds
+
+    async def client(number: int) -> None:
+        turn = number
+        while time.monotonic() < end:
+            try:
+                reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            except OSError:
+                await asyncio.sleep(0.02)
+                continue
+            keep = True
+            while keep and time.monotonic() < end:
+                start = time.perf_counter()
+                try:
+                    status, keep = await exchange(reader, writer, requests[turn % len(requests)])
+                except (OSError, asyncio.IncompleteReadError):
+                    tally.lost += 1
+                    break
+                tally.add(status, time.perf_counter() - start)
+                turn += 1
+            writer.close()
+
+    await asyncio.gather(*(client(number) for number in range(clients)))
+    return tally
+
+
+async def open_loop(port: int, requests: list[bytes], rate: float, seconds: float) -> Tally:
+    """Requests at random times, `rate` a second on average, whether or not earlier ones are answered."""
+    tally, idle, draw = Tally(), [], random.Random(0)
+    tasks: set[asyncio.Task[None]] = set()
+
+    async def one(request: bytes) -> None:
+        start = time.perf_counter()
+        try:
+            reader, writer = idle.pop() if idle else await asyncio.open_connection("127.0.0.1", port)
+            status, keep = await exchange(reader, writer, request)
+        except (OSError, asyncio.IncompleteReadError):
+            tally.lost += 1
+            return
+        tally.add(status, time.perf_counter() - start)
+        if keep:
+            idle.append((reader, writer))
+        else:
+            writer.close()
+
+    begin, due = time.monotonic(), 0.0
+    while due < seconds:
+        await asyncio.sleep(max(0.0, begin + due - time.monotonic()))
+        task = asyncio.create_task(one(draw.choice(requests)))
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+        due += draw.expovariate(rate)
+    await asyncio.gather(*tasks)
+    for _, writer in idle:
+        writer.close()
+    return tally

@@ -1,0 +1,148 @@
+"""What the inference process computes: encoded images or pixels in, answers and rows of numbers out."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from inception.data.decode import decode_image
+from inception.errors import BundleError, ImageError
+from inception.nets.network import Network
+from inception.runtime.classifier import UNKNOWN, Classifier
+from inception.runtime.device import autocast
+
+WARM_UP_BATCHES = (1, 2, 4, 8, 16, 32, 64)
+
+
+@dataclass(frozen=True)
+class Ask:
+    """What is wanted of one image.
+
+    Attributes:
+        form: `file` (an encoded image) or `pixels` (uint8 C x H x W of the network's input size).
+        top: how many labels; 0 for none.
+        auxiliary: whether the auxiliary heads answer as well.
+        unknown: whether the answer may be `unknown`.
+        tensors: which rows to return raw: `logits`, `probabilities`.
+    """
+
+    form: str
+    top: int = 0
+    auxiliary: bool = False
+    unknown: bool = False
+    tensors: tuple[str, ...] = ()
+
+    @classmethod
+    def from_message(cls, values: dict[str, Any]) -> "Ask":
+        """Inverse of `vars`, after a journey through JSON."""
+        return cls(**{**values, "tensors": tuple(values["tensors"])})
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The answer for one image: JSON-safe `values`, and raw float32 rows in the order of `Ask.tensors`."""
+
+    values: dict[str, Any]
+    rows: bytes = b""
+
+
+class Answerer:
+    """A classifier as the server uses it."""
+
+    def __init__(self, classifier: Classifier, max_pixels: int) -> None:
+        self.classifier = classifier
+        self.max_pixels = max_pixels
+        self.shape = (
+            classifier.preprocess.in_chans,
+            classifier.preprocess.height,
+            classifier.preprocess.width,
+        )
+        model = classifier.model
+        self.heads: dict[str, str] = dict(model.aux_taps) if isinstance(model, Network) else {}
+
+    def facts(self) -> dict[str, Any]:
+        """What clients may know of the model, JSON-safe."""
+        bundle = self.classifier.bundle
+        return {
+            "network": bundle.network,
+            "labels": list(self.classifier.labels),
+            "shape": list(self.shape),
+            "heads": self.heads,
+            "unknown": bundle.unknown_threshold is not None,
+        }
+
+    def warm_up(self, max_batch: int) -> None:
+        """Run every batch size that matters once. Raises BundleError when the answers are no numbers."""
+        for size in {1, max_batch, *(n for n in WARM_UP_BATCHES if n < max_batch)}:
+            batch = torch.full((size, *self.shape), 127, dtype=torch.uint8)
+            logits, heads = self._run(batch, auxiliary=bool(self.heads) and size == 1)
+            for values in (logits, *heads.values()):
+                if not bool(torch.isfinite(values).all()):
+                    raise BundleError("the network answers with numbers that are not finite")
+
+    def open(self, ask: Ask, payload: bytes) -> Tensor | Answer:
+        """One image as uint8 C x H x W, or the answer that says what is wrong with it."""
+        if ask.form == "pixels":
+            return torch.from_numpy(np.frombuffer(payload, np.uint8).copy()).view(self.shape)
+        try:
+            return self.classifier.preprocess.apply(decode_image(payload, max_pixels=self.max_pixels))
+        except ImageError as error:
+            return Answer({"error": str(error), "kind": error.kind})
+        except Exception as error:  # whatever one image does, the others of its batch are answered
+            reason = f"the image cannot be resized ({type(error).__name__}); change its size or delete it."
+            return Answer({"error": reason, "kind": "corrupt"})
+
+    def answer(self, asks: Sequence[Ask], opened: Sequence[Tensor | Answer]) -> list[Answer]:
+        """The answers, in order, computed as one batch."""
+        images = [image for image in opened if isinstance(image, Tensor)]
+        if not images:
+            return [image for image in opened if isinstance(image, Answer)]
+        logits, heads = self._run(torch.stack(images), any(ask.auxiliary for ask in asks))
+        probabilities = torch.softmax(logits / self.classifier.bundle.temperature, dim=1)
+        answers, row = [], 0
+        for ask, image in zip(asks, opened, strict=True):
+            if isinstance(image, Answer):
+                answers.append(image)
+                continue
+            values: dict[str, Any] = {}
+            if ask.top:
+                values["top"] = self._top(probabilities[row], ask.top, ask.unknown)
+            if ask.auxiliary:
+                values["auxiliary"] = [
+                    {"head": head, "stage": self.heads[head], "top": self._top(rows[row].softmax(0), ask.top)}
+                    for head, rows in heads.items()
+                ]
+            found = {"logits": logits[row], "probabilities": probabilities[row]}
+            answers.append(Answer(values, b"".join(found[name].numpy().tobytes() for name in ask.tensors)))
+            row += 1
+        return answers
+
+    def _run(self, batch: Tensor, auxiliary: bool) -> tuple[Tensor, dict[str, Tensor]]:
+        """Logits N x K of the network, and of each auxiliary head."""
+        model = self.classifier.model
+        if not (auxiliary and self.heads and isinstance(model, Network)):
+            return self.classifier.logits(batch), {}
+        stages = [*dict.fromkeys(self.heads.values()), model.endpoints[-1]]
+        device = self.classifier.device
+        with torch.inference_mode(), autocast(device, self.classifier.precision):
+            images = self.classifier.preprocess.normalize(batch.to(device))
+            maps = model.forward_endpoints(images.contiguous(memory_format=torch.channels_last), stages)
+            logits = model.forward_head(maps[stages[-1]])
+            heads = {head: getattr(model, head)(maps[stage]) for head, stage in self.heads.items()}
+        return logits.float().cpu(), {head: values.float().cpu() for head, values in heads.items()}
+
+    def _top(self, row: Tensor, count: int, unknown: bool = False) -> list[dict[str, Any]]:
+        """The best labels of one row of probabilities, as `inception predict` gives them."""
+        labels = self.classifier.labels
+        values, indices = row.topk(min(count, len(labels)))
+        scores = [
+            {"label": labels[index], "index": index, "probability": probability}
+            for probability, index in zip(values.tolist(), indices.tolist(), strict=True)
+        ]
+        best = scores[0]["probability"]
+        if unknown and best < (self.classifier.bundle.unknown_threshold or 0.0):
+            scores.insert(0, {"label": UNKNOWN, "index": -1, "probability": 1.0 - best})
+        return scores

@@ -1,0 +1,268 @@
+"""The routes. What each takes and gives is in `openapi.json`, which is served as well."""
+
+import asyncio
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+import inception
+from inception.serve.bodies import BodyReader, ClientGoneError, uploads
+from inception.serve.engine import Answered, Engine
+from inception.serve.guard import CLIENT_GONE, Guard
+from inception.serve.inference import LENGTH_HEADER, describe_model, encode_answer, parse_request
+from inception.serve.metrics import Metrics
+from inception.serve.models import Models
+from inception.serve.settings import RequestError, Settings
+
+EXTENSIONS = ("binary_tensor_data", "classify", "models")
+MAX_TOP = 1000
+STATUS_OF_KIND = {"empty": 400, "format": 415, "truncated": 422, "corrupt": 422, "too_large": 413}
+_PAGE = {
+    "index.html": "text/html; charset=utf-8",
+    "page.css": "text/css; charset=utf-8",
+    "page.js": "text/javascript; charset=utf-8",
+    "words.js": "text/javascript; charset=utf-8",
+    "icon.svg": "image/svg+xml",
+}
+_SWITCH = {"0": False, "false": False, "1": True, "true": True}
+
+
+def json_response(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """A JSON answer; text that is no valid Unicode (file names, labels) is replaced, never an error."""
+    body = json.dumps(value, ensure_ascii=False).encode(errors="replace")
+    return Response(body, status, headers, "application/json")
+
+
+@dataclass(frozen=True)
+class ClassifyOptions:
+    """The query of `/classify`."""
+
+    model: str | None
+    version: str | None
+    top: int
+    auxiliary: bool
+    unknown: bool
+
+    @classmethod
+    def of(cls, request: Request) -> "ClassifyOptions":
+        """Raises a 400 RequestError for what does not exist or is impossible."""
+        query = dict(request.query_params)
+        strange = query.keys() - cls.__dataclass_fields__.keys()
+        if strange:
+            known = ", ".join(cls.__dataclass_fields__)
+            raise RequestError(400, f"unknown options in the query; there are: {known}")
+        top = query.get("top", "5")
+        if not (top.isascii() and top.isdecimal() and len(top) < 6 and 1 <= int(top) <= MAX_TOP):
+            raise RequestError(400, f"top must be a whole number in 1..{MAX_TOP}")
+        switches = {name: _SWITCH.get(query.get(name, "0")) for name in ("auxiliary", "unknown")}
+        for name, value in switches.items():
+            if value is None:
+                raise RequestError(400, f"{name} must be 0 or 1")
+        auxiliary, unknown = bool(switches["auxiliary"]), bool(switches["unknown"])
+        return cls(query.get("model"), query.get("version"), int(top), auxiliary, unknown)
+
+
+class Api:
+    """The handlers; each takes a request and returns its answer."""
+
+    def __init__(self, models: Models, settings: Settings, metrics: Metrics) -> None:
+        self._models, self._settings, self._metrics = models, settings, metrics
+        self._bodies = BodyReader(settings)
+        folder = files("inception.serve")
+        self._files = {name: (folder / "page" / name).read_bytes() for name in _PAGE}
+        document = json.loads((folder / "openapi.json").read_text(encoding="utf-8"))
+        document["info"]["version"] = inception.__version__
+        self._openapi = document
+
+    def routes(self) -> list[Route]:
+        """Every route of the server."""
+        model, version = "/v2/models/{model}", "/v2/models/{model}/versions/{version}"
+        return [
+            Route("/", self.page),
+            Route("/static/{name}", self.static),
+            Route("/openapi.json", self.openapi),
+            Route("/metrics", self.metrics),
+            Route("/models", self.models),
+            Route("/classify", self.classify, methods=["POST"]),
+            Route("/v2", self.server_metadata),
+            Route("/v2/health/live", self.live),
+            Route("/v2/health/ready", self.ready),
+            *(Route(path, self.model_metadata) for path in (model, version)),
+            *(Route(f"{path}/ready", self.model_ready) for path in (model, version)),
+            *(Route(f"{path}/infer", self.infer, methods=["POST"]) for path in (model, version)),
+        ]
+
+    async def page(self, request: Request) -> Response:
+        """The page for people."""
+        return self._file("index.html")
+
+    async def static(self, request: Request) -> Response:
+        """The page's style, scripts and icon."""
+        return self._file(request.path_params["name"])
+
+    def _file(self, name: str) -> Response:
+        if name not in self._files:
+            raise RequestError(404, "there is no such file")
+        return Response(self._files[name], headers={"Cache-Control": "no-cache"}, media_type=_PAGE[name])
+
+    async def openapi(self, request: Request) -> Response:
+        """The description of all routes for machines."""
+        return json_response(self._openapi)
+
+    async def metrics(self, request: Request) -> Response:
+        """Prometheus's text form."""
+        self._metrics.ready.set(self._models.ready)
+        return Response(self._metrics.render(), media_type=Metrics.CONTENT_TYPE)
+
+    async def models(self, request: Request) -> Response:
+        """All models, and the limits of a request."""
+        limits = {"max_body_bytes": self._settings.max_body_bytes, "max_images": self._settings.max_images}
+        return json_response({"models": self._models.describe(), "limits": limits})
+
+    async def server_metadata(self, request: Request) -> Response:
+        """The protocol's server metadata."""
+        return json_response(
+            {"name": "inception", "version": inception.__version__, "extensions": list(EXTENSIONS)}
+        )
+
+    async def live(self, request: Request) -> Response:
+        """200 while the process runs."""
+        return json_response({"live": True})
+
+    async def ready(self, request: Request) -> Response:
+        """200 while every model answers, 503 before and while stopping."""
+        ready = self._models.ready
+        return json_response({"ready": ready}, 200 if ready else 503)
+
+    def _engine(self, request: Request) -> Engine:
+        return self._models.engine(request.path_params["model"], request.path_params.get("version"))
+
+    async def model_metadata(self, request: Request) -> Response:
+        """The protocol's model metadata."""
+        engine = self._engine(request)
+        return json_response(describe_model(engine.name, self._models.versions(engine.name), engine.facts))
+
+    async def model_ready(self, request: Request) -> Response:
+        """200 while this model answers."""
+        engine = self._engine(request)
+        return json_response({"name": engine.name, "ready": engine.ready}, 200 if engine.ready else 503)
+
+    async def infer(self, request: Request) -> Response:
+        """The protocol's inference, in JSON or with binary tensors."""
+        self._engine(request).check_room()
+        length = request.headers.get(LENGTH_HEADER)
+        with self._bodies.lease() as lease:
+            limit = self._settings.max_body_bytes if length is not None else self._settings.max_json_bytes
+            body = await self._bodies.read(request, lease, min(limit, self._settings.max_body_bytes))
+            # Again, and without a pause before the images are queued: a new version may have come meanwhile.
+            engine = self._engine(request)
+            asked = parse_request(body, length, engine.facts["shape"], self._settings)
+            ask = {"form": asked.form, "tensors": asked.outputs}
+            answers = await self._answers(request, engine, [(ask, image) for image in asked.images])
+        for answer in answers:
+            if "error" in answer.values:
+                raise RequestError(STATUS_OF_KIND[answer.values["kind"]], answer.values["error"])
+        rows = [answer.rows for answer in answers]
+        content, head = encode_answer(asked, engine.name, engine.version, rows)
+        if head is None:
+            return Response(content, media_type="application/json")
+        return Response(content, headers={LENGTH_HEADER: str(head)}, media_type="application/octet-stream")
+
+    async def classify(self, request: Request) -> Response:
+        """Labels for one image (the body) or several (multipart/form-data)."""
+        options = ClassifyOptions.of(request)
+        self._models.engine(options.model, options.version).check_room()
+        with self._bodies.lease() as lease:
+            body = await self._bodies.read(request, lease)
+            kind = request.headers.get("content-type", "")
+            # In a thread, so that a large form does not hold up the others.
+            images = await asyncio.to_thread(uploads, kind, body, self._settings.max_images)
+            engine = self._models.engine(options.model, options.version)
+            if options.unknown and not engine.facts["unknown"]:
+                raise RequestError(400, "this model has no calibrated threshold for 'unknown'")
+            ask = {
+                "form": "file",
+                "top": options.top,
+                "auxiliary": options.auxiliary,
+                "unknown": options.unknown,
+                "tensors": (),
+            }
+            answers = await self._answers(request, engine, [(ask, image.data) for image in images])
+        results = [
+            {"path": image.name, **{k: v for k, v in answer.values.items() if k != "kind"}}
+            for image, answer in zip(images, answers, strict=True)
+        ]
+        document = {
+            "model": engine.name,
+            "version": engine.version,
+            "results": results,
+            "timing": _timing(answers),
+        }
+        if all("error" in result for result in results):
+            first = answers[0].values
+            text = first["error"] if len(results) == 1 else "none of the images can be read"
+            raise RequestError(STATUS_OF_KIND[first["kind"]], text, body={"error": text, **document})
+        return json_response(document)
+
+    async def _answers(
+        self, request: Request, engine: Engine, asks: Sequence[tuple[dict[str, Any], bytes]]
+    ) -> list[Answered]:
+        """The answers in order. Raises RequestError, and ClientGoneError when nobody waits any more."""
+        futures = engine.submit(asks)
+        answers = asyncio.gather(*futures, return_exceptions=True)
+        gone = asyncio.create_task(_gone(request))
+        try:
+            waited: set[asyncio.Future[Any]] = {answers, gone}
+            await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
+            if not answers.done():
+                raise ClientGoneError
+        finally:
+            gone.cancel()
+            for future in futures:
+                future.cancel()
+        answered = []
+        for answer in answers.result():
+            if isinstance(answer, BaseException):
+                raise answer
+            answered.append(answer)
+        return answered
+
+
+def _timing(answers: Sequence[Answered]) -> dict[str, float]:
+    return {name: max(answer.timing[name] for answer in answers) for name in answers[0].timing}
+
+
+async def _gone(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _refuse(request: Request, error: Exception) -> Response:
+    if isinstance(error, RequestError):
+        return json_response(error.body, error.status, error.headers)
+    if isinstance(error, HTTPException):
+        return json_response({"error": error.detail}, error.status_code, error.headers)
+    if isinstance(error, ClientGoneError):
+        return Response(status_code=CLIENT_GONE)  # for the log alone: the connection is closed
+    return json_response({"error": "the server failed; its log says why"}, 500)
+
+
+def build_app(models: Models, settings: Settings, metrics: Metrics) -> ASGIApp:
+    """The application, for any ASGI server; starting and stopping `models` is the caller's."""
+    handled: tuple[type[Exception], ...] = (RequestError, HTTPException, ClientGoneError, Exception)
+    app = Starlette(
+        routes=Api(models, settings, metrics).routes(),
+        exception_handlers=dict.fromkeys(handled, _refuse),
+    )
+    # A redirect would repeat the client's Host header.
+    app.router.redirect_slashes = False
+    return Guard(app, models, settings, metrics)

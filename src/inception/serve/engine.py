@@ -1,0 +1,262 @@
+"""One model behind a bounded queue: images of all requests are computed together, in batches.
+
+A batch is whatever waits when the inference process is free, up to `max_batch`: nothing ever waits for
+company. When a full batch waits already, it is sent ahead, to be decoded while the one before is computed.
+"""
+
+import asyncio
+import math
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from inception.errors import InceptionError
+from inception.serve.logs import log_event
+from inception.serve.metrics import Metrics
+from inception.serve.process import InferenceProcess, ProcessLostError
+from inception.serve.settings import Settings, unavailable
+
+_MAX_AHEAD = 2
+_MAX_PAUSE_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class Answered:
+    """What came back for one image: JSON-safe values, raw rows, and where its time went."""
+
+    values: dict[str, Any]
+    rows: bytes
+    timing: dict[str, float]
+
+
+@dataclass(eq=False)
+class Item:
+    """One image in the queue. `ask` is a JSON-safe `answers.Ask`, `payload` its bytes."""
+
+    ask: dict[str, Any]
+    payload: bytes
+    deadline: float
+    future: asyncio.Future[Answered]
+    queued: float = field(default_factory=time.monotonic)
+
+
+class Engine:
+    """A model that answers, or is about to.
+
+    Attributes:
+        name, version: what clients call it.
+        bundle: the private copy it is loaded from.
+        facts: what its inference process says of it; empty until the first start.
+        ready: whether it would answer now.
+    """
+
+    def __init__(self, name: str, version: str, bundle: Path, settings: Settings, metrics: Metrics) -> None:
+        self.name, self.version = name, version
+        self.facts: dict[str, Any] = {}
+        self.bundle, self._settings, self._metrics = bundle, settings, metrics.of_model(name)
+        self._queue: deque[Item] = deque()
+        self._sent: deque[list[Item]] = deque()
+        self._wake = asyncio.Event()
+        self._process: InferenceProcess | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._seconds_per_image = 0.0
+        self._batches = 0
+        self._broken = False
+
+    @property
+    def ready(self) -> bool:
+        """Whether its inference process is warm."""
+        return self._process is not None
+
+    @property
+    def pid(self) -> int | None:
+        """Process id of the inference process, while there is one."""
+        return self._process.pid if self._process else None
+
+    async def start(self) -> None:
+        """Start answering. Raises BundleError or UsageError when the bundle cannot be used."""
+        self._process = await InferenceProcess.start(str(self.bundle), self._settings)
+        self.facts = self._process.facts
+        self._task = asyncio.create_task(self._run())
+
+    async def stop(self) -> None:
+        """Answer what is queued, then end the inference process."""
+        while self._queue or self._sent:
+            await asyncio.sleep(0.02)
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        if self._process is not None:
+            process, self._process = self._process, None
+            await process.end()
+
+    def check_room(self, count: int = 1) -> None:
+        """Raise a 503 RequestError when `count` more images could not be answered in time."""
+        if self._broken:
+            raise unavailable(f"the model {self.name} cannot be started; its log says why", 30)
+        if len(self._queue) + count > self._settings.max_queue:
+            raise unavailable("the server is busy: its queue is full; try again later", self._retry_seconds())
+        # An empty queue is always open, or one slow batch would close it for ever.
+        if len(self._queue) * self._seconds_per_image > self._settings.deadline_seconds:
+            raise unavailable("the server is busy: the wait would be too long", self._retry_seconds())
+
+    def submit(self, asks: Sequence[tuple[dict[str, Any], bytes]]) -> list[asyncio.Future[Answered]]:
+        """Queue the images of one request, all or none.
+
+        Raises a 503 RequestError when there is no room. A future may raise one too: when its deadline passes,
+        or the inference process is lost. Cancel the futures of a client that has gone.
+        """
+        self.check_room(len(asks))
+        loop = asyncio.get_running_loop()
+        deadline = time.monotonic() + self._settings.deadline_seconds
+        items = [Item(ask, payload, deadline, loop.create_future()) for ask, payload in asks]
+        self._queue.extend(items)
+        self._metrics.queue.set(len(self._queue))
+        self._wake.set()
+        return [item.future for item in items]
+
+    def _retry_seconds(self) -> int:
+        return math.ceil(len(self._queue) * self._seconds_per_image)
+
+    async def _run(self) -> None:
+        pause = 0.0
+        while True:
+            if self._process is None:
+                pause = await self._restart(pause)
+                continue
+            try:
+                await self._serve(self._process)
+            except ProcessLostError as error:
+                self._lose(error)
+
+    async def _restart(self, pause: float) -> float:
+        """Start a new inference process; on failure wait, each time twice as long."""
+        expiry = asyncio.create_task(self._expire())
+        try:
+            self._process = await InferenceProcess.start(str(self.bundle), self._settings)
+        except InceptionError as error:
+            log_event("restart failed", "error", model=self.name, error=str(error))
+            self._broken, pause = True, min(max(0.5, 2 * pause), _MAX_PAUSE_SECONDS)
+            await asyncio.sleep(pause)
+            return pause
+        finally:
+            expiry.cancel()
+        self._broken = False
+        log_event("inference process is back", model=self.name, pid=self.pid)
+        return 0.0
+
+    async def _expire(self) -> None:
+        """While nothing is computed, tell those whose time is up."""
+        while True:
+            await asyncio.sleep(0.1)
+            self._drop_expired()
+
+    def _lose(self, error: ProcessLostError) -> None:
+        """After the end of the process: its current batch fails, the one sent ahead is queued again."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+        self._metrics.restarts.inc()
+        log_event("inference process lost", "error", model=self.name, error=str(error))
+        if self._sent:
+            for item in self._sent.popleft():
+                if not item.future.done():
+                    item.future.set_exception(
+                        unavailable("the inference process was lost while it had this image; try again")
+                    )
+        while self._sent:
+            self._queue.extendleft(reversed(self._sent.pop()))
+
+    async def _serve(self, process: InferenceProcess) -> None:
+        """Send and receive batches until the process is lost."""
+        answer: asyncio.Task[Any] = asyncio.create_task(process.receive())
+        wake: asyncio.Task[Any] | None = None
+        started = time.monotonic()
+        try:
+            while True:
+                if not self._sent:
+                    started = time.monotonic()
+                self._send_batches(process)
+                self._wake.clear()
+                wake = asyncio.create_task(self._wake.wait())
+                limit = started + self._settings.batch_seconds if self._sent else math.inf
+                done, _ = await asyncio.wait(
+                    {answer, wake},
+                    timeout=self._seconds_until(limit),
+                    return_when=asyncio.FIRST_COMPLETED,
+                )
+                wake.cancel()
+                if answer in done:
+                    message, rows = answer.result()
+                    self._deliver(message, rows, started)
+                    answer = asyncio.create_task(process.receive())
+                    started = time.monotonic()
+                elif time.monotonic() >= limit:
+                    raise ProcessLostError(f"no answer within {self._settings.batch_seconds:g} seconds")
+        finally:
+            answer.cancel()
+            if wake is not None:
+                wake.cancel()
+
+    def _seconds_until(self, limit: float) -> float | None:
+        """Time to `limit` or to the first deadline in the queue, whichever comes first; None: neither."""
+        first = min((item.deadline for item in self._queue), default=math.inf)
+        moment = min(limit, first)
+        return None if moment == math.inf else max(moment - time.monotonic(), 0.0)
+
+    def _send_batches(self, process: InferenceProcess) -> None:
+        self._drop_expired()
+        size = self._settings.max_batch
+        while self._queue and (not self._sent or (len(self._sent) < _MAX_AHEAD and len(self._queue) >= size)):
+            batch = [self._queue.popleft() for _ in range(min(size, len(self._queue)))]
+            self._batches += 1
+            message = {"batch": self._batches, "asks": [item.ask for item in batch]}
+            process.send(message, [item.payload for item in batch])
+            self._sent.append(batch)
+            self._metrics.batch.observe(len(batch))
+        self._metrics.queue.set(len(self._queue))
+
+    def _drop_expired(self) -> None:
+        now = time.monotonic()
+        if all(item.deadline > now and not item.future.done() for item in self._queue):
+            return
+        kept: deque[Item] = deque()
+        for item in self._queue:
+            if item.future.done():
+                continue
+            if item.deadline <= now:
+                item.future.set_exception(unavailable("the image waited too long; try again later"))
+                self._metrics.expired.inc()
+            else:
+                kept.append(item)
+        self._queue = kept
+        self._metrics.queue.set(len(kept))
+
+    def _deliver(self, message: dict[str, Any], payloads: list[bytes], started: float) -> None:
+        batch = self._sent.popleft()
+        now = time.monotonic()
+        if message["event"] == "error":
+            log_event("batch failed", "error", model=self.name, error=message["error"])
+            for item in batch:
+                if not item.future.done():
+                    item.future.set_exception(RuntimeError(message["error"]))
+            return
+        seconds = (now - started) / len(batch)
+        rate = 0.2 if self._seconds_per_image else 1.0
+        self._seconds_per_image += rate * (seconds - self._seconds_per_image)
+        self._metrics.inference.observe(message["inference_seconds"])
+        self._metrics.decoding.observe(message["decoding_seconds"])
+        for item, values, rows in zip(batch, message["answers"], payloads, strict=True):
+            waited = max(now - item.queued - message["inference_seconds"], 0.0)
+            self._metrics.waiting.observe(waited)
+            (self._metrics.failed if "error" in values else self._metrics.answered).inc()
+            timing = {
+                "waiting_seconds": round(waited, 6),
+                "inference_seconds": round(message["inference_seconds"], 6),
+                "batch": len(batch),
+            }
+            if not item.future.done():
+                item.future.set_result(Answered(values, rows, timing))

@@ -1,0 +1,98 @@
+"""`inception client` against a running server, beside `inception predict` on its bundle."""
+
+import json
+import socket
+import threading
+import zipfile
+
+import pytest
+from servers import TOKEN, Served
+
+from inception.cli.main import run
+
+
+@pytest.fixture
+def ask(capsys):
+    """Run `inception`: exit code, standard output, standard error."""
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        capsys.readouterr()
+        code = run([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        assert "This is a defect" not in captured.err
+        return code, captured.out, captured.err
+
+    return call
+
+
+def test_prints_what_predict_prints(served: Served, ask, bundle_path, pictures, tmp_path):
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(b"no image")
+    with zipfile.ZipFile(tmp_path / "pictures.zip", "w") as archive:
+        archive.write(pictures[0], "inner.png")
+    paths = [pictures[0].parent, bad, tmp_path / "pictures.zip", tmp_path / "nowhere.png"]
+    code, out, _ = ask("client", served.url, *paths, "--json")
+    expected_code, expected, _ = ask("predict", bundle_path, *paths, "--json", "--batch-size", 1)
+    assert code == expected_code == 1
+    lines, others = ([json.loads(line) for line in text.splitlines()] for text in (out, expected))
+    assert [line["path"] for line in lines] == [line["path"] for line in others]
+    assert [line.get("top") for line in lines] == [line.get("top") for line in others]
+    assert [line for line in lines if "error" in line].__len__() == 2
+
+
+def test_table_model_and_auxiliary(served: Served, ask, pictures):
+    code, out, _ = ask("client", served.url, *pictures, "--model", "second", "--top", 2)
+    assert code == 0
+    assert all(picture.name in out for picture in pictures)
+    code, out, _ = ask("client", served.url, pictures[0], "--json", "--auxiliary")
+    assert [head["head"] for head in json.loads(out)["auxiliary"]] == ["aux1", "aux2"]
+    assert ask("client", served.url, pictures[0], "--auxiliary")[0] == 2
+
+
+def test_errors_are_one_sentence(served: Served, ask, pictures):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        free = listener.getsockname()[1]
+    for url, code in (
+        (f"http://127.0.0.1:{free}", 1),
+        ("ftp://127.0.0.1", 2),
+        ("http://127.0.0.1:x", 2),
+        ("http://", 2),
+    ):
+        found, out, err = ask("client", url, pictures[0])
+        assert (found, out, len(err.splitlines())) == (code, "", 1), url
+    code, _, err = ask("client", served.url, pictures[0], "--model", "nobody")
+    assert (code, "404" in err) == (1, True)
+
+
+def test_a_token_is_shown(guarded: Served, ask, pictures, tmp_path):
+    (tmp_path / "token").write_text(TOKEN)
+    assert ask("client", guarded.url, pictures[0])[0] == 1
+    assert ask("client", guarded.url, pictures[0], "--token-file", tmp_path / "token")[0] == 0
+
+
+def test_busy_servers_are_asked_again(ask, pictures):
+    """A server that says 503 once, then answers."""
+    answer = json.dumps(
+        {"results": [{"path": None, "top": [{"label": "x", "index": 0, "probability": 1.0}]}]}
+    )
+    replies = [
+        "HTTP/1.1 503 Busy\r\nRetry-After: 0\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+        f"HTTP/1.1 200 OK\r\nContent-Length: {len(answer)}\r\nConnection: close\r\n\r\n{answer}",
+    ]
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve_replies() -> None:
+            for reply in replies:
+                connection, _ = listener.accept()
+                with connection:
+                    received = b""
+                    while b"IEND" not in received:
+                        received += connection.recv(65536)
+                    connection.sendall(reply.encode())
+
+        thread = threading.Thread(target=serve_replies)
+        thread.start()
+        code, out, _ = ask("client", f"127.0.0.1:{listener.getsockname()[1]}", pictures[0], "--json")
+        thread.join()
+    assert code == 0
+    assert json.loads(out)["top"][0]["label"] == "x"
