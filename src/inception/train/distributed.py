@@ -1,11 +1,11 @@
 """One network trained by several processes: gradients averaged, batch-norm statistics shared or not."""
 
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.nn.functional import all_reduce
 from torch.nn.parallel import DistributedDataParallel
 
 from inception.nets.network import Network
@@ -22,7 +22,7 @@ def averaged_gradients(network: Network, across: str, device: torch.device, rank
     if across == "all":
         share_batch_norm(network)
     devices = [device] if device.type == "cuda" else None
-    return DistributedDataParallel(network, device_ids=devices, broadcast_buffers=False)
+    return DistributedDataParallel(network, device_ids=devices)
 
 
 def take_first_statistics(network: nn.Module) -> None:
@@ -52,6 +52,22 @@ def share_batch_norm(network: nn.Module) -> None:
             module.__class__ = SharedBatchNorm
 
 
+class _SumOverRanks(torch.autograd.Function):
+    """The sum of every process's tensor; its gradient is the sum of every process's gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        total = values.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        total = gradients[0].contiguous()
+        dist.all_reduce(total)
+        return total
+
+
 class SharedBatchNorm(nn.BatchNorm2d):
     """Batch normalisation (Ioffe and Szegedy 2015) over the images of all processes.
 
@@ -65,10 +81,10 @@ class SharedBatchNorm(nn.BatchNorm2d):
         values = x.float()
         count = torch.full((1,), float(x.numel() // x.shape[1]), device=x.device)
         # Two sums rather than one pass of squares: (x - mean)^2 keeps its digits.
-        total: Tensor = all_reduce(torch.cat([values.sum((0, 2, 3)), count]))  # type: ignore[no-untyped-call]
+        total: Tensor = _SumOverRanks.apply(torch.cat([values.sum((0, 2, 3)), count]))
         mean, size = total[:-1] / total[-1], total[-1].detach()
         centred = values - mean[:, None, None]
-        spread: Tensor = all_reduce(centred.square().sum((0, 2, 3)))  # type: ignore[no-untyped-call]
+        spread: Tensor = _SumOverRanks.apply(centred.square().sum((0, 2, 3)))
         variance = spread / size
         self._update(mean.detach(), variance.detach() * size / (size - 1))
         scale = torch.rsqrt(variance + self.eps)
