@@ -102,7 +102,7 @@ def write_folder(path: Path, content: bytes) -> Path:
 
 def test_a_folder_without_permission_or_that_is_a_file(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(WriteError, match="Not a directory|File exists"):
+    with pytest.raises(WriteError, match=r"Not a directory|File exists"):
         atomic_write_bytes(tmp_path / "file" / "inner", b"")
 
 
@@ -174,7 +174,7 @@ def test_events_that_cannot_be_written_are_said(tmp_path):
 
     log = MetricsLog(tmp_path, -1)
     log._board = Broken()
-    with pytest.raises(WriteError, match="cannot write .*tensorboard: No space left"):
+    with pytest.raises(WriteError, match=r"cannot write .*tensorboard: No space left"):
         log.add({"epoch": 1, "train_loss": 1.0})
 
 

@@ -18,13 +18,13 @@ import safetensors.torch
 from safetensors import SafetensorError, safe_open
 
 from inception.errors import InceptionError, TrainingError, first_line
-from inception.files import atomic_path, atomic_write_text, remove_leftovers, sha256_file
+from inception.files import atomic_path, atomic_write_text, parse_json, remove_leftovers, sha256_file
 from inception.train.state import Progress, TrainingState, from_tensors, to_tensors
 
 Value = TypeVar("Value")
 CHECKPOINT_FOLDER = "checkpoints"
 SCHEMA = 1
-JSON_LIMIT_BYTES = 4 << 20
+JSON_LIMIT_BYTES, JSON_LIMIT_VALUES = 1 << 20, 20_000
 """A description larger than this is refused before it is parsed."""
 _NAME = re.compile(r"\d{5,}-\d{7,}\.json")
 _KEYS = {"schema", "config", "data_fingerprint", "progress", "tensors_sha256", "tensors_bytes", "sha256"}
@@ -135,7 +135,7 @@ def _read_json(path: Path) -> dict[str, Any]:
         data = stream.read(JSON_LIMIT_BYTES + 1)
     if len(data) > JSON_LIMIT_BYTES:
         raise ValueError(f"{path.name} has more than {JSON_LIMIT_BYTES} bytes")
-    content = json.loads(data)
+    content = parse_json(data, JSON_LIMIT_VALUES)
     if not isinstance(content, dict) or content.keys() != _KEYS:
         raise ValueError(f"{path.name} does not describe a checkpoint")
     if content["schema"] != SCHEMA:

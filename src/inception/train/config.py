@@ -99,10 +99,14 @@ class TrainConfig:
         known = {item.name: item for item in fields(cls)}
         for name, value in values.items():
             if name not in known:
-                raise UsageError(f"there is no training option '{name}'; the options are {', '.join(known)}")
+                raise UsageError(
+                    f"there is no training option '{name:.60}'; the options are {', '.join(known)}"
+                )
             wanted = type(known[name].default)
             if type(value) is not wanted and not (wanted is float and type(value) is int):
-                raise UsageError(f"training option '{name}' must be of type {wanted.__name__}, not {value!r}")
+                raise UsageError(
+                    f"training option '{name}' must be of type {wanted.__name__}, not {value!r:.60}"
+                )
         return cls(**values)
 
 
@@ -121,7 +125,7 @@ def _check(config: TrainConfig) -> None:
     for item in fields(config):
         choices, value = item.metadata["choices"], getattr(config, item.name)
         if choices and value not in choices:
-            raise UsageError(f"{item.name} must be one of {', '.join(choices)}, not {value!r}")
+            raise UsageError(f"{item.name} must be one of {', '.join(choices)}, not {value!r:.60}")
     limits = {
         "epochs": (0, 100_000),
         "batch_size": (0, 65_536),

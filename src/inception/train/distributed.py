@@ -71,15 +71,15 @@ class _SumOverRanks(torch.autograd.Function):
 class SharedBatchNorm(nn.BatchNorm2d):
     """Batch normalisation (Ioffe and Szegedy 2015) over the images of all processes.
 
-    N x C x H x W in, the same shape and dtype out; the statistics are computed in float32.
+    N x C x H x W in, the same shape and dtype out; the statistics are computed in float32 or better.
     """
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise; in evaluation mode as `BatchNorm2d`."""
         if not self.training or not dist.is_initialized():
             return super().forward(x)
-        values = x.float()
-        count = torch.full((1,), float(x.numel() // x.shape[1]), device=x.device)
+        values = x.to(torch.promote_types(x.dtype, torch.float32))
+        count = values.new_full((1,), float(x.numel() // x.shape[1]))
         # Two sums rather than one pass of squares: (x - mean)^2 keeps its digits.
         total: Tensor = _SumOverRanks.apply(torch.cat([values.sum((0, 2, 3)), count]))
         mean, size = total[:-1] / total[-1], total[-1].detach()

@@ -26,7 +26,7 @@ def scale_rates(optimizer: torch.optim.Optimizer, network: Network, decay: float
     """
     if decay == 1.0:
         return
-    stages = [name for name in network.endpoints if any(getattr(network, name).parameters())]
+    stages = [name for name in network.endpoints if list(getattr(network, name).parameters())]
     depth = {
         parameter: len(stages) - position
         for position, name in enumerate(stages)
