@@ -28,15 +28,16 @@ from inception.weights.bundle import load_bundle
 pytestmark = pytest.mark.skipif(
     not torch.distributed.is_gloo_available(), reason="PyTorch was built without gloo"
 )
-# No dropout: two processes draw other masks than one. 48 images make 6 batches of 8.
-OPTIONS = {"optimizer": "sgd", "learning_rate": 0.05, "dropout": 0.0, "checkpoint_steps": 1}
+# No dropout: two processes draw other masks than one. A small rate: rounding grows with every large step.
+# 48 images make 6 batches of 8.
+OPTIONS = {"optimizer": "sgd", "learning_rate": 0.002, "dropout": 0.0, "checkpoint_steps": 1}
 
 
-def torchrun(config, *more: str, restarts: int = 0) -> None:
+def torchrun(*arguments: str, restarts: int = 0) -> None:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     command += ["--max-restarts", str(restarts), str(Path(__file__).with_name("worker.py"))]
     done = subprocess.run(
-        [*command, json.dumps(dataclasses.asdict(config)), *more],
+        [*command, *arguments],
         capture_output=True,
         text=True,
         check=False,
@@ -46,11 +47,20 @@ def torchrun(config, *more: str, restarts: int = 0) -> None:
     assert done.returncode == 0, done.stderr[-3000:]
 
 
+def options_of(config) -> str:
+    return json.dumps(dataclasses.asdict(config))
+
+
+def test_gradients_of_two_processes_are_those_of_one():
+    """In double precision, through every shared batch norm, with shares of four and three images."""
+    torchrun("gradients")
+
+
 @pytest.fixture(scope="module")
 def pair(shapes, tmp_path_factory):
     """A run by two processes that nobody disturbed."""
     folder = tmp_path_factory.mktemp("pair") / "run"
-    torchrun(tiny_config(shapes, folder, **OPTIONS))
+    torchrun(options_of(tiny_config(shapes, folder, **OPTIONS)))
     return folder
 
 
@@ -60,8 +70,8 @@ def test_two_processes_have_the_losses_of_one(pair, shapes, tmp_path):
     assert [row["epoch"] for row in ours] == [1, 2]
     for two, one in zip(ours, theirs, strict=True):
         # Sums in another order: single precision, over a dozen steps.
-        assert two["train_loss"] == pytest.approx(one["train_loss"], rel=2e-3)
-        assert two["val_loss"] == pytest.approx(one["val_loss"], rel=2e-3)
+        assert two["train_loss"] == pytest.approx(one["train_loss"], rel=1e-3)
+        assert two["val_loss"] == pytest.approx(one["val_loss"], rel=1e-3)
         assert two["train_top1"] == pytest.approx(one["train_top1"], abs=1.5 / 48)
     first, second = load_bundle(pair / "bundle"), load_bundle(tmp_path / "one" / "bundle")
     assert first.metrics["val"]["n"] == second.metrics["val"]["n"] == 12
@@ -69,7 +79,7 @@ def test_two_processes_have_the_losses_of_one(pair, shapes, tmp_path):
 
 def test_a_killed_process_brings_the_run_back_by_itself(pair, shapes, tmp_path):
     """And the end has the bits of the run that nobody disturbed."""
-    torchrun(tiny_config(shapes, tmp_path / "run", **OPTIONS), "8", restarts=1)
+    torchrun(options_of(tiny_config(shapes, tmp_path / "run", **OPTIONS)), "8", restarts=1)
     assert_same_run(tmp_path / "run", pair)
     assert len(comparable(tmp_path / "run")) == 2
 

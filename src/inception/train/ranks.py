@@ -87,6 +87,11 @@ def own_device(device: torch.device) -> torch.device:
     return own
 
 
+def is_first_process() -> bool:
+    """Whether this process writes and speaks: the only one, or number 0 of those that `torchrun` started."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def was_restarted() -> bool:
     """Whether `torchrun` has started the processes anew after one of them died."""
     return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
