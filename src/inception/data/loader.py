@@ -146,7 +146,7 @@ class Loader:
     def batch_count(self, batch_size: int) -> int:
         """Training batches an epoch: a last one with fewer images than processes is left out."""
         full, rest = divmod(len(self), batch_size)
-        return full + int(rest >= self.ranks > 0 and rest > 0)
+        return full + int(rest >= self.ranks)
 
     def alone(self) -> "Loader":
         """The same images, all of them loaded by this process."""

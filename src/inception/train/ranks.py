@@ -38,8 +38,7 @@ class Ranks:
         if self.count == 1:
             return values
         total = values.to(_device(), copy=True)
-        with _reporting_loss():
-            dist.all_reduce(total)
+        dist.all_reduce(total)
         return total.to(values.device)
 
     def gather(self, value: Tensor) -> list[Tensor]:
@@ -48,34 +47,21 @@ class Ranks:
             return [value]
         sent = value.to(_device())
         received = [torch.empty_like(sent) for _ in range(self.count)]
-        with _reporting_loss():
-            dist.all_gather(received, sent)
+        dist.all_gather(received, sent)
         return [item.to(value.device) for item in received]
 
     def wait(self) -> None:
         """Return when every process has come here."""
         if self.count > 1:
-            with _reporting_loss():
-                dist.barrier()
-
-
-def _device() -> torch.device:
-    """Where the processes' exchange takes place: nccl moves tensors of GPUs, gloo of the CPU."""
-    return torch.device("cuda" if dist.get_backend() == "nccl" else "cpu")
+            dist.barrier()
 
 
 ALONE = Ranks()
 
 
-@contextmanager
-def _reporting_loss() -> Iterator[None]:
-    try:
-        yield
-    except RuntimeError as error:
-        raise TrainingError(
-            f"another process of the run was lost ({first_line(error)}); "
-            "torchrun --max-restarts continues from the last checkpoint"
-        ) from error
+def _device() -> torch.device:
+    """Where the processes' exchange takes place: nccl moves tensors of GPUs, gloo of the CPU."""
+    return torch.device("cuda" if dist.get_backend() == "nccl" else "cpu")
 
 
 def own_device(device: torch.device) -> torch.device:
@@ -89,7 +75,7 @@ def own_device(device: torch.device) -> torch.device:
 
 def is_first_process() -> bool:
     """Whether this process writes and speaks: the only one, or number 0 of those that `torchrun` started."""
-    return os.environ.get("RANK", "0") == "0"
+    return os.environ.get("WORLD_SIZE", "1") == "1" or os.environ.get("RANK", "0") == "0"
 
 
 def was_restarted() -> bool:
@@ -101,7 +87,7 @@ def was_restarted() -> bool:
 def joined(device_type: str) -> Iterator[Ranks]:
     """The processes that `torchrun` started, joined during the block; without it, this one alone.
 
-    Raises UsageError when they cannot be joined.
+    Raises UsageError when they cannot be joined, TrainingError when one of them is lost.
     """
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count == 1 or "RANK" not in os.environ:
@@ -113,5 +99,13 @@ def joined(device_type: str) -> Iterator[Ranks]:
         raise UsageError(f"the processes cannot be joined ({first_line(error)}): use torchrun") from error
     try:
         yield Ranks(dist.get_rank(), dist.get_world_size())
+    except RuntimeError as error:
+        # What gloo and nccl raise has no type of its own everywhere.
+        if not isinstance(error, dist.DistError) and "gloo" not in str(error):
+            raise
+        raise TrainingError(
+            f"another process of the run was lost ({first_line(error)}): "
+            "torchrun --max-restarts continues from the last checkpoint"
+        ) from error
     finally:
         dist.destroy_process_group()
