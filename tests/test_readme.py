@@ -274,7 +274,7 @@ def test_quick_commands_and_python_blocks_run(workplace, monkeypatch, capsys):
             assert all({"path", "top"} == answer.keys() for answer in answers)
             assert {"label", "index", "probability"} == answers[0]["top"][0].keys()
     left = {path.name for path in Path("runs/photos").iterdir()}
-    assert {"bundle", "metrics.jsonl", "checkpoint.safetensors", "report.html"} <= left
+    assert {"bundle", "metrics.jsonl", "checkpoints", "report.html"} <= left
     for page in [ENGLISH, *sorted(ROOT.glob("docs/*.md"))]:
         shared: dict[str, object] = {}
         for number, block in enumerate(blocks(page, "python"), start=1):

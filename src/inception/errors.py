@@ -37,6 +37,24 @@ class ImageError(DataError):
         return (type(self), (self.kind, str(self)))
 
 
+class WriteError(InceptionError, OSError):
+    """A file or folder cannot be written (full disk, no permission, …); what it held before is intact.
+
+    Attributes:
+        path: what was to be written; `errno` and `strerror` are the system's.
+    """
+
+    def __init__(self, path: object, cause: OSError) -> None:
+        super().__init__(cause.errno, cause.strerror or str(cause))
+        self.path = str(path)
+
+    def __str__(self) -> str:
+        return (
+            f"cannot write {self.path}: {self.strerror}; what was there before is intact: "
+            "make room or choose another place, then start again"
+        )
+
+
 class WeightsError(InceptionError):
     """A weights file does not fit the network it was offered to."""
 

@@ -1,14 +1,35 @@
 """Writing files so that a crash at any instant leaves the old content or the new, never half."""
 
+import errno
 import hashlib
+import json
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+from inception.errors import WriteError
+
+try:
+    import fcntl
+except ImportError:  # Windows has no such locks
+    fcntl = None  # type: ignore[assignment]
 
 _CHUNK_BYTES = 1 << 20
+
+
+def parse_json(data: bytes, max_values: int) -> Any:
+    """The value that JSON text stands for, where the text is not trusted.
+
+    Raises ValueError when it may hold more than `max_values` values: parsed, `[],[],[]…` takes forty times
+    the memory of the text.
+    """
+    if sum(data.count(mark) for mark in (b",", b"[", b"{")) > max_values:
+        raise ValueError(f"the JSON holds more than {max_values} values")
+    return json.loads(data)
 
 
 def sha256_file(path: Path) -> str:
@@ -37,26 +58,56 @@ def _sync_file(path: Path) -> None:
 
 
 @contextmanager
+def _synced_folder(folder: Path) -> Iterator[None]:
+    """Make `folder`, and sync its entries after the block.
+
+    It is opened before the block: running out of file descriptors is noticed while nothing has changed.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    if os.name != "posix":
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        yield
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _reporting(path: Path) -> Iterator[None]:
+    """Turn the system's errors into `WriteError`s that name `path`."""
+    try:
+        yield
+    except WriteError:
+        raise
+    except OSError as error:
+        if error.errno is None:  # not the system's: a library's own error that happens to be an OSError
+            raise
+        raise WriteError(path, error) from error
+
+
+@contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """Give a temporary path beside `path`; on success it is synced and takes `path`'s place.
 
-    On an exception the temporary file is removed and `path` is as it was.
+    On an exception the temporary file is removed and `path` is as it was. Raises `WriteError`.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    os.close(descriptor)
-    temporary = Path(name)
-    try:
-        yield temporary
-        # mkstemp makes the file private; give it the mode an ordinary new file would have.
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
-        _sync_file(temporary)
-        temporary.replace(path)
-        sync_directory(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with _reporting(path), _synced_folder(path.parent):
+        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        os.close(descriptor)
+        temporary = Path(name)
+        try:
+            yield temporary
+            # mkstemp makes the file private; give it the mode an ordinary new file would have.
+            umask = os.umask(0)
+            os.umask(umask)
+            temporary.chmod(0o666 & ~umask)
+            _sync_file(temporary)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def atomic_write_bytes(path: Path, data: bytes) -> None:
@@ -82,21 +133,61 @@ def atomic_directory(path: Path) -> Iterator[Path]:
     A folder already at `path` is moved aside and removed only after the new one is in place; if the
     process dies between the two renames, the old content is at `previous_directory(path)`.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
     old = previous_directory(path)
-    try:
-        yield temporary
-        temporary.chmod(0o755)
-        for file in temporary.rglob("*"):
-            if file.is_file():
-                _sync_file(file)
-        sync_directory(temporary)
-        if path.exists():
-            shutil.rmtree(old, ignore_errors=True)
-            path.rename(old)
-        temporary.rename(path)
-        sync_directory(path.parent)
-        shutil.rmtree(old, ignore_errors=True)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with _reporting(path), _synced_folder(path.parent):
+        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
+        try:
+            yield temporary
+            temporary.chmod(0o755)
+            for file in temporary.rglob("*"):
+                if file.is_file():
+                    _sync_file(file)
+            sync_directory(temporary)
+            if path.exists():
+                shutil.rmtree(old, ignore_errors=True)
+                path.rename(old)
+            try:
+                temporary.rename(path)
+            except OSError:
+                if old.exists():
+                    old.rename(path)
+                raise
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove what a killed writer of `path` left beside it; a folder that was moved aside is put back."""
+    if path.parent.is_dir():
+        for entry in path.parent.iterdir():
+            if entry.name.startswith(f".{path.name}.") and entry.name.endswith(".tmp"):
+                if entry.is_dir():
+                    shutil.rmtree(entry, ignore_errors=True)
+                else:
+                    entry.unlink(missing_ok=True)
+    old = previous_directory(path)
+    if old.exists() and not path.exists():
+        old.rename(path)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[bool]:
+    """Hold the lock file `path` during the block; gives False when another process has it.
+
+    The system releases the lock of a process that dies. Where it has no such locks, always True.
+    """
+    if fcntl is None:
+        yield True
+        return
+    with _reporting(path):
+        stream = path.open("w")
+    with stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            # A file system without locks must not keep anybody from training.
+            yield error.errno not in (errno.EAGAIN, errno.EACCES)
+            return
+        yield True

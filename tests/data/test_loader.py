@@ -7,6 +7,7 @@ import pytest
 import torch
 from shapes import COLOURS, shape_picture, write_shapes
 
+from inception.data import loader as module
 from inception.data.augment import AUGMENTS
 from inception.data.loader import Loader, training_order
 from inception.data.preprocess import Preprocess
@@ -168,4 +169,26 @@ def test_an_interrupted_iteration_leaves_no_threads(shapes):
     next(batches)
     assert load_threads()
     batches.close()
+    assert load_threads() == []
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("broken"), MemoryError(), SystemExit(3), OSError(5, "I/O")], ids=repr
+)
+def test_a_thread_that_dies_is_reported_with_its_image(shapes, monkeypatch, error):
+    calls = []
+
+    def dying(data, name):
+        calls.append(name)
+        if len(calls) == 9:
+            raise error
+        return decode(data, name=name)
+
+    decode = module.decode_image
+    monkeypatch.setattr(module, "decode_image", dying)
+    with pytest.raises(DataError, match=rf"a loading thread died at train/.*\.png \({type(error).__name__}"):
+        list(make_loader(shapes).evaluation_batches(SMALL, 4))
+    deadline = time.monotonic() + 10
+    while load_threads() and time.monotonic() < deadline:
+        time.sleep(0.01)
     assert load_threads() == []

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,8 +15,8 @@ import torch
 from shapes import tiny_config
 
 from inception.errors import TrainingError, UsageError
-from inception.train import loop as loop_module
-from inception.train.checkpoint import CHECKPOINT_FILE
+from inception.train.checkpoint import CHECKPOINT_FOLDER, list_checkpoints
+from inception.train.config import TrainConfig
 from inception.train.interrupt import Interrupted, stop_on_signals
 from inception.train.log import MetricsLog, Silent, read_rows
 from inception.train.run import train_bundle
@@ -109,8 +110,6 @@ def test_a_finished_run_can_be_resumed_without_harm(shapes, tmp_path):
 def test_resume_needs_no_other_option(shapes, tmp_path):
     with pytest.raises(Interrupted):
         train_bundle(config(shapes, tmp_path / "run"), StopAfter(3))
-    from inception.train.config import TrainConfig
-
     result = train_bundle(TrainConfig(output=str(tmp_path / "run"), resume=True))
     assert len(read_rows(tmp_path / "run" / "metrics.jsonl")) == 3
     assert result.bundle == tmp_path / "run" / "bundle"
@@ -133,36 +132,77 @@ def test_resume_refuses_other_options_and_other_data(shapes, tmp_path):
         train_bundle(config(other, tmp_path / "run", resume=True))
 
 
-@pytest.mark.parametrize("damage", ["cut", "text", "empty", "flipped header", "no metadata", "lost tensors"])
-def test_a_damaged_checkpoint_is_a_clear_error(shapes, tmp_path, damage):
-    import safetensors.torch
+DAMAGE = ["cut", "text", "empty", "flipped", "lost", "json cut", "json text", "json value", "json list"]
 
-    with pytest.raises(Interrupted):
-        train_bundle(config(shapes, tmp_path / "run"), StopAfter(2))
-    path = tmp_path / "run" / CHECKPOINT_FILE
-    data = path.read_bytes()
+
+def damage_checkpoint(path, damage):
+    """Harm the checkpoint whose JSON is at `path`."""
+    weights = path.with_suffix(".safetensors")
+    data, text = weights.read_bytes(), path.read_text()
     if damage == "cut":
-        path.write_bytes(data[: len(data) // 2])
+        weights.write_bytes(data[: len(data) // 2])
     elif damage == "text":
-        path.write_text("no checkpoint")
+        weights.write_text("no checkpoint")
     elif damage == "empty":
-        path.write_bytes(b"")
-    elif damage == "flipped header":
-        path.write_bytes(data[:20] + b"\xff" + data[21:])
-    elif damage == "no metadata":
-        safetensors.torch.save_file(safetensors.torch.load_file(path), path)
+        weights.write_bytes(b"")
+    elif damage == "flipped":
+        weights.write_bytes(data[:-20] + bytes([data[-20] ^ 1]) + data[-19:])
+    elif damage == "lost":
+        weights.unlink()
+    elif damage == "json cut":
+        path.write_text(text[: len(text) // 2])
+    elif damage == "json text":
+        path.write_bytes(b"\xff\xfe no json")
+    elif damage == "json value":
+        path.write_text(text.replace('"step": ', '"step": 1'))
     else:
-        with safetensors.safe_open(path, "pt") as file:
-            metadata = file.metadata()
-        safetensors.torch.save_file({"random.cpu": torch.get_rng_state()}, path, metadata)
-    with pytest.raises(TrainingError, match=rf"{CHECKPOINT_FILE}.*remove it to start anew") as caught:
-        train_bundle(config(shapes, tmp_path / "run", resume=True))
+        path.write_text("[]")
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_checkpoint_is_said_and_the_one_before_it_taken(shapes, tmp_path, damage, one_epoch):
+    class Listening(Silent):
+        heard = ""
+
+        def message(self, text):
+            self.heard += text
+
+    folder = tmp_path / "run"
+    shutil.copytree(one_epoch, folder)
+    wanted = config(shapes, one_epoch, epochs=2, checkpoint_steps=4, resume=True)
+    wanted = replace(wanted, output=str(folder))
+    newest, *older = list_checkpoints(folder / CHECKPOINT_FOLDER)
+    assert older
+    damage_checkpoint(newest, damage)
+    observer = Listening()
+    train_bundle(wanted, observer)
+    if not damage.startswith("json"):  # what is no description is no checkpoint
+        assert "continuing from the checkpoint before it" in observer.heard
+    train_bundle(config(shapes, tmp_path / "straight", epochs=2))
+    assert_same_run(folder, tmp_path / "straight")
+
+
+@pytest.fixture(scope="module")
+def one_epoch(shapes, tmp_path_factory):
+    """A run of two epochs that was stopped in the second, with two checkpoints."""
+    folder = tmp_path_factory.mktemp("stopped") / "run"
+    with pytest.raises(Interrupted):
+        train_bundle(config(shapes, folder, epochs=2, checkpoint_steps=4), StopAfter(7))
+    return folder
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_without_an_intact_checkpoint_there_is_a_clear_error(tmp_path, damage, one_epoch):
+    folder = tmp_path / "run"
+    shutil.copytree(one_epoch, folder)
+    for path in list_checkpoints(folder / CHECKPOINT_FOLDER):
+        damage_checkpoint(path, damage)
+    with pytest.raises(TrainingError, match=r"no usable checkpoint is left; remove .*checkpoints") as caught:
+        train_bundle(TrainConfig(output=str(folder), resume=True))
     assert "\n" not in str(caught.value)
 
 
-def test_long_runs_are_saved_within_the_epoch(shapes, tmp_path, monkeypatch):
-    monkeypatch.setattr(loop_module, "CHECKPOINT_SECONDS", 0.0)
-
+def test_long_runs_are_saved_within_the_epoch(shapes, tmp_path):
     class Crash(Exception):  # noqa: N818
         pass
 
@@ -175,7 +215,7 @@ def test_long_runs_are_saved_within_the_epoch(shapes, tmp_path, monkeypatch):
                 raise Crash
 
     with pytest.raises(Crash):
-        train_bundle(config(shapes, tmp_path / "run"), Crashing())
+        train_bundle(config(shapes, tmp_path / "run", checkpoint_seconds=0.0), Crashing())
     train_bundle(config(shapes, tmp_path / "run", resume=True))
     train_bundle(config(shapes, tmp_path / "straight"))
     assert_same_run(tmp_path / "run", tmp_path / "straight")
@@ -235,7 +275,7 @@ def test_ctrl_c_saves_says_how_to_go_on_and_exits_130(shapes, tmp_path):
         stderr=subprocess.PIPE,
         text=True,
     )
-    wait_for(tmp_path / "run" / CHECKPOINT_FILE)
+    wait_for(tmp_path / "run" / CHECKPOINT_FOLDER / "00001-0000000.json")
     process.send_signal(signal.SIGINT)
     output, messages = process.communicate(timeout=60)
     assert process.returncode == 130, messages

@@ -56,7 +56,7 @@ def test_it_learns_what_it_has_not_seen(trained, shapes):
 
 def test_the_run_folder(trained):
     names = {path.name for path in trained.folder.iterdir()}
-    assert {"bundle", "metrics.jsonl", "checkpoint.safetensors", "curves.png", "tensorboard"} <= names
+    assert {"bundle", "metrics.jsonl", "checkpoints", "curves.png", "tensorboard"} <= names
     assert not [name for name in names if name.endswith((".tmp", ".old"))]
     with Image.open(trained.folder / "curves.png") as curves:
         assert min(curves.size) > 200
@@ -155,7 +155,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(shapes
 
 
 def test_after_such_a_loss_the_last_checkpoint_is_still_there(shapes, tmp_path, monkeypatch):
-    from inception.train import loop
+    from inception.train import step
 
     calls = []
 
@@ -164,8 +164,8 @@ def test_after_such_a_loss_the_last_checkpoint_is_still_there(shapes, tmp_path, 
         loss = real(*arguments)
         return loss * float("nan") if len(calls) > 8 else loss
 
-    real = loop.training_loss
-    monkeypatch.setattr(loop, "training_loss", poisoned)
+    real = step.training_loss
+    monkeypatch.setattr(step, "training_loss", poisoned)
     with pytest.raises(TrainingError, match=r"the loss became nan in epoch 2, step 9"):
         train_bundle(tiny_config(shapes, tmp_path / "run"))
     monkeypatch.undo()

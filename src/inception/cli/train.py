@@ -37,8 +37,9 @@ def train(data: str, config_path: Path | None, as_json: bool, **options: Any) ->
     """Train a classifier on DATA: a folder of class folders, a .zip or .tar of it, a CSV, or a named set
     (digits, cifar10, fashion-mnist, flowers102).
 
-    Leaves the bundle, metrics.jsonl, TensorBoard events, curves.png and the checkpoint in the run folder.
-    Options given here win over those in --config. Ctrl-C saves and stops; --resume continues.
+    Leaves the bundle, metrics.jsonl, TensorBoard events, curves.png and checkpoints in the run folder.
+    Options given here win over those in --config. Ctrl-C saves and stops; --resume continues, also after
+    a crash. Under torchrun the processes train together.
     """
     values = read_config(config_path) if config_path else {}
     values |= {name: value for name, value in options.items() if value is not None}
@@ -46,10 +47,13 @@ def train(data: str, config_path: Path | None, as_json: bool, **options: Any) ->
         values["data"] = data
     config = TrainConfig.from_dict(values)
     # Imported after the options are checked: it brings the heavy libraries.
+    from inception.train.ranks import is_first_process
     from inception.train.run import train_bundle
 
     with make_progress() as progress:
         result = train_bundle(config, TerminalObserver(progress))
+    if not is_first_process():
+        return
     for path, reason in list(result.unreadable.items())[:5]:
         say(f"skipped {path}: {reason}")
     if len(result.unreadable) > 5:

@@ -36,7 +36,8 @@ class TrainConfig:
     weights: str = _option("", "bundle to start from")
     recipe: RecipeName = _option("modern", "defaults for everything below", ("modern", "paper"))
     epochs: int = _option(0, "passes over the training images; 0 chooses by the data set's size")
-    batch_size: int = _option(0, "images a step; 0 chooses")
+    batch_size: int = _option(0, "images a step, over all processes; 0 chooses")
+    accumulation: int = _option(1, "parts in which a step's images are computed, to save memory")
     image_size: int = _option(0, "side in pixels; 0 takes the weights', 32 for small images, else 224")
     width: float = _option(1.0, "multiplier of the network's channels")
     optimizer: Literal["auto", "sgd", "adamw", "muon"] = _option(
@@ -56,12 +57,25 @@ class TrainConfig:
     augment: Literal["auto", "none", "shift", "cutout", "crop", "paper"] = _option(
         "auto", "training views", ("auto", *AUGMENTS)
     )
+    mixup: float = _option(0.0, "strength of mixing two images (about 0.2); 0 for none")
+    cutmix: float = _option(0.0, "strength of cutting one image into another (about 1.0); 0 for none")
+    class_balance: Literal["none", "weights", "sampling"] = _option(
+        "none", "rare classes: weigh or draw them more", ("none", "weights", "sampling")
+    )
     flip: Literal["auto", "yes", "no"] = _option("auto", "mirror training views", ("auto", "yes", "no"))
     freeze: bool = _option(False, "train only the classifier, on features computed once")
     unfreeze: str = _option("", "with weights: first stage that is trained; default all of them")
     batch_norm: Literal["auto", "train", "frozen"] = _option(
         "auto", "batch-norm statistics when starting from weights", ("auto", "train", "frozen")
     )
+    batch_norm_across: Literal["all", "each"] = _option(
+        "all",
+        "several processes: batch-norm statistics of all their images, or each its own",
+        ("all", "each"),
+    )
+    layer_decay: float = _option(1.0, "learning rate of each stage relative to the one above it")
+    patience: int = _option(0, "epochs without a better validation accuracy before stopping; 0 never stops")
+    skip_nonfinite: bool = _option(False, "leave out steps whose loss or gradient is not finite")
     val_fraction: float = _option(0.1, "share of the training images set aside where there is no val split")
     precision: Literal["auto", "float32", "bfloat16"] = _option(
         "auto", "arithmetic of the network", ("auto", "float32", "bfloat16")
@@ -70,6 +84,9 @@ class TrainConfig:
     workers: int = _option(2, "decoding threads")
     seed: int = _option(0, "seed of weights, order, views and dropout")
     strict: bool = _option(False, "stop at the first unreadable image instead of skipping it")
+    checkpoint_seconds: float = _option(60.0, "time between checkpoints")
+    checkpoint_steps: int = _option(0, "steps between checkpoints, besides; 0 for time alone")
+    keep_checkpoints: int = _option(2, "newest checkpoints kept, besides the best epoch's")
     resume: bool = _option(False, "continue whatever is in the run folder")
 
     def __post_init__(self) -> None:
@@ -85,10 +102,14 @@ class TrainConfig:
         known = {item.name: item for item in fields(cls)}
         for name, value in values.items():
             if name not in known:
-                raise UsageError(f"there is no training option '{name}'; the options are {', '.join(known)}")
+                raise UsageError(
+                    f"there is no training option '{name:.60}'; the options are {', '.join(known)}"
+                )
             wanted = type(known[name].default)
             if type(value) is not wanted and not (wanted is float and type(value) is int):
-                raise UsageError(f"training option '{name}' must be of type {wanted.__name__}, not {value!r}")
+                raise UsageError(
+                    f"training option '{name}' must be of type {wanted.__name__}, not {value!r:.60}"
+                )
         return cls(**values)
 
 
@@ -107,7 +128,7 @@ def _check(config: TrainConfig) -> None:
     for item in fields(config):
         choices, value = item.metadata["choices"], getattr(config, item.name)
         if choices and value not in choices:
-            raise UsageError(f"{item.name} must be one of {', '.join(choices)}, not {value!r}")
+            raise UsageError(f"{item.name} must be one of {', '.join(choices)}, not {value!r:.60}")
     limits = {
         "epochs": (0, 100_000),
         "batch_size": (0, 65_536),
@@ -123,6 +144,14 @@ def _check(config: TrainConfig) -> None:
         "dropout": (0.0, 0.99),
         "val_fraction": (0.0, 0.9),
         "workers": (1, 256),
+        "accumulation": (1, 65_536),
+        "mixup": (0.0, 100.0),
+        "cutmix": (0.0, 100.0),
+        "layer_decay": (0.01, 1.0),
+        "patience": (0, 100_000),
+        "checkpoint_seconds": (0.0, 86_400.0),
+        "checkpoint_steps": (0, 10**9),
+        "keep_checkpoints": (1, 10_000),
         "seed": (0, 2**63 - 1),
     }
     automatic = {item.name: item.default for item in fields(config)}

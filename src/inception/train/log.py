@@ -1,12 +1,13 @@
 """What a run leaves to be looked at: one JSON line an epoch, TensorBoard events, a picture of the curves."""
 
 import json
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
-from inception.errors import UsageError
-from inception.files import atomic_write_bytes, atomic_write_text
+from inception.errors import UsageError, WriteError
+from inception.files import atomic_write_bytes, atomic_write_text, remove_leftovers
 
 METRICS_FILE = "metrics.jsonl"
 Row = dict[str, Any]
@@ -68,28 +69,55 @@ def read_rows(path: Path) -> list[Row]:
 
 
 class MetricsLog:
-    """Appends one row an epoch to `folder`/metrics.jsonl, to TensorBoard (if installed) and to curves.png."""
+    """Appends one row an epoch to `folder`/metrics.jsonl, to TensorBoard (if installed) and to curves.png.
 
-    def __init__(self, folder: Path, keep_epochs: int) -> None:
+    Args:
+        folder: of the run; what a killed process left half-written in it is removed.
+        keep_epochs: rows of later epochs, written after the checkpoint, are dropped.
+        writes: False in all but one process of a run, where nothing is written.
+    """
+
+    def __init__(self, folder: Path, keep_epochs: int, writes: bool = True) -> None:
+        self.rows: list[Row] = []
+        self.writes = writes
+        if not writes:
+            return
         self.path = folder / METRICS_FILE
         self.curves = folder / "curves.png"
+        remove_leftovers(self.path)
+        remove_leftovers(self.curves)
         self.rows = [row for row in read_rows(self.path) if row["epoch"] <= keep_epochs]
         self._write()
-        self._board = _tensorboard_writer(folder / "tensorboard", keep_epochs)
+        self.events = folder / "tensorboard"
+        with self._events_written():
+            self._board = _tensorboard_writer(self.events, keep_epochs)
 
     def add(self, row: Row) -> None:
-        """Append a row everywhere."""
+        """Append a row everywhere. Raises WriteError."""
         self.rows.append(row)
+        if not self.writes:
+            return
         self._write()
         if self._board is not None:
-            for name, value in row.items():
-                if name != "epoch" and isinstance(value, int | float):
-                    self._board.add_scalar(name, value, row["epoch"])
+            with self._events_written():
+                for name, value in row.items():
+                    if name != "epoch" and isinstance(value, int | float):
+                        self._board.add_scalar(name, value, row["epoch"])
+
+    @contextmanager
+    def _events_written(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise WriteError(self.events, error) from error
 
     def close(self) -> None:
-        """Flush the events and draw the curves (needs matplotlib)."""
+        """Flush the events and draw the curves (needs matplotlib). Raises WriteError."""
+        if not self.writes:
+            return
         if self._board is not None:
-            self._board.close()
+            with self._events_written():
+                self._board.close()
         from inception.evaluate import plots
 
         with suppress(UsageError):  # no matplotlib, no picture

@@ -9,31 +9,29 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from inception.data.augment import AUGMENTS, Augment
-from inception.data.loader import Batch, Loader
+from inception.data.loader import Loader
 from inception.data.preprocess import Preprocess
-from inception.errors import TrainingError
+from inception.errors import DataError, TrainingError
 from inception.nets.network import Network
-from inception.nets.output import Output
 from inception.runtime.device import Precision, autocast, place
-from inception.train.checkpoint import (
-    CHECKPOINT_FILE,
-    Progress,
-    TrainingState,
-    load_checkpoint,
-    save_checkpoint,
-)
+from inception.train.checkpoint import CHECKPOINT_FOLDER, load_checkpoint, save_checkpoint
 from inception.train.config import TrainConfig
+from inception.train.distributed import averaged_gradients
 from inception.train.interrupt import Interrupted, StopRequest
+from inception.train.layers import freeze_below, scale_rates
 from inception.train.log import MetricsLog, Observer, Row
-from inception.train.losses import training_loss
 from inception.train.optimizer import AveragedWeights, make_optimizer
+from inception.train.ranks import ALONE, Ranks
 from inception.train.schedule import rate_factor
+from inception.train.state import Progress, TrainingState, require_finite
+from inception.train.step import Step
 
-CHECKPOINT_SECONDS = 60.0
 EVALUATION_BATCH = 64
+_STOP, _SAVE = 1, 1 << 20
+"""What a process wishes after a step; wishes are added up, so all processes do the same."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +45,7 @@ class Setting:
     train: Loader
     val: Loader | None
     observer: Observer
+    ranks: Ranks = ALONE
 
 
 class TrainingLoop:
@@ -69,42 +68,83 @@ class TrainingLoop:
         self.fingerprint = fingerprint
         self.network = place(network, setting.device)
         freeze_below(self.network, config.unfreeze)
-        optimizer = make_optimizer(self.network, config)
-        average = AveragedWeights(self.network, config.ema_decay)
-        self.state = TrainingState(self.network, optimizer, average, Progress())
         self.shadow = copy.deepcopy(self.network).eval()
-        self.batches_per_epoch = math.ceil(len(setting.train) / config.batch_size)
+        model = averaged_gradients(self.network, config.batch_norm_across, setting.device, setting.ranks)
+        optimizer = make_optimizer(self.network, config)
+        scale_rates(optimizer, self.network, config.layer_decay)
+        average = AveragedWeights(self.network, config.ema_decay)
+        self.state = TrainingState(
+            self.network, optimizer, average, Progress(), setting.device, setting.ranks
+        )
+        labels = [sample.label for sample in setting.train.samples]
+        self.step = Step(
+            model, self.network, config, self.state, setting.preprocess, setting.precision, labels
+        )
+        self.batches_per_epoch = setting.train.batch_count(config.batch_size)
         self.augment = chosen_augment(config)
-        self.checkpoint_path = setting.folder / CHECKPOINT_FILE
+        self.checkpoints = setting.folder / CHECKPOINT_FOLDER
         self._saved_at = time.monotonic()
+        self._saved: tuple[int, int] | None = None
 
     def resume(self) -> None:
-        """Continue from the checkpoint in the run folder."""
-        load_checkpoint(self.checkpoint_path, self.state, self.fingerprint)
-        self.setting.train.unreadable.update(self.state.progress.unreadable)
+        """Continue from the newest intact checkpoint in the run folder. Raises TrainingError."""
+        load_checkpoint(self.checkpoints, self.state, self.fingerprint, self.setting.observer.message)
+        progress = self.state.progress
+        if progress.epoch > self.config.epochs or progress.batch > self.batches_per_epoch:
+            raise TrainingError(
+                f"{self.checkpoints} is of another run than its options say: remove it to start anew"
+            )
+        self._saved = (progress.epoch, progress.batch)
+        self.setting.train.unreadable.update(progress.unreadable)
 
     def run(self, stop: StopRequest, log: MetricsLog) -> None:
-        """Train to the last epoch. Raises Interrupted (after saving) or TrainingError (loss not finite)."""
+        """Train to the last epoch, or until `patience` ends. Raises Interrupted (after saving) or
+        TrainingError (loss or weights not finite, another process lost).
+        """
         progress = self.state.progress
-        while progress.epoch < self.config.epochs:
+        while progress.epoch < self.config.epochs and not self._has_settled():
+            done = progress.batch * self.config.batch_size
             self.setting.observer.epoch_started(
-                progress.epoch + 1,
-                self.config.epochs,
-                len(self.setting.train) - progress.batch * self.config.batch_size,
+                progress.epoch + 1, self.config.epochs, max(len(self.setting.train) - done, 0)
             )
             self._train_epoch(stop)
-            row = self._finish_epoch()
+            row = self._finish_epoch(stop)
             log.add(row)
             self.setting.observer.epoch_done(row)
             self.save()
-            if stop.requested and progress.epoch < self.config.epochs:
+            stopping = int(self.setting.ranks.add_up(torch.tensor(int(stop.requested)))) > 0
+            if stopping and progress.epoch < self.config.epochs:
                 raise Interrupted(f"stopped after epoch {progress.epoch}; continue with --resume")
 
     def save(self) -> None:
-        """Write the checkpoint."""
-        self.state.progress.unreadable = dict(self.setting.train.unreadable)
-        save_checkpoint(self.checkpoint_path, self.state, self.config.to_dict(), self.fingerprint)
-        self._saved_at = time.monotonic()
+        """Write the checkpoint, unless this very state is written. Raises TrainingError or WriteError."""
+        progress = self.state.progress
+        position = (progress.epoch, progress.batch)
+        if position == self._saved:
+            return
+        self._require_finite()
+        progress.unreadable = dict(self.setting.train.unreadable)
+        config = self.config.to_dict()
+        save_checkpoint(self.checkpoints, self.state, config, self.fingerprint, self.config.keep_checkpoints)
+        self._saved, self._saved_at = position, time.monotonic()
+
+    def _has_settled(self) -> bool:
+        patience = self.config.patience
+        settled = 0 < patience <= self.state.progress.stale
+        if settled:
+            self.setting.observer.message(
+                f"stopped early: no better validation accuracy in {patience} epochs"
+            )
+        return settled
+
+    def _require_finite(self) -> None:
+        try:
+            require_finite(self.state)
+        except ValueError as error:
+            raise TrainingError(
+                f"the weights {error} are no longer finite in epoch {self.state.progress.epoch + 1}; "
+                "the last checkpoint is kept: try a lower --learning-rate"
+            ) from error
 
     def _train_epoch(self, stop: StopRequest) -> None:
         progress, setting, config = self.state.progress, self.setting, self.config
@@ -113,62 +153,50 @@ class TrainingLoop:
         )
         started = time.monotonic()
         for batch in batches:
-            self._set_training_mode(alone=len(batch.targets) == 1 < config.batch_size)
-            loss = self._step(batch)
+            self._require_share(batch.position)
+            tally = self.step(batch, self._learning_rate(progress.step), self._wish(stop))
+            progress.loss_sum += tally.loss * tally.seen if tally.seen else 0.0
+            progress.correct += tally.correct
+            progress.seen += tally.seen
             progress.batch = batch.position + 1
             now = time.monotonic()
             progress.seconds, started = progress.seconds + now - started, now
-            setting.observer.batch_done(len(batch.targets), loss)
-            if stop.requested:
+            setting.observer.batch_done(tally.seen or len(batch.targets), tally.loss)
+            wish = self._wish(stop) if setting.ranks.count == 1 else tally.flag
+            if wish % _SAVE:
                 self.save()
                 raise Interrupted(
                     f"stopped in epoch {progress.epoch + 1} after {progress.batch} of "
                     f"{self.batches_per_epoch} batches; continue with --resume"
                 )
-            if now - self._saved_at > CHECKPOINT_SECONDS:
+            if wish:
                 self.save()
+        if setting.ranks.count > 1:
+            self._require_share(self.batches_per_epoch)
 
-    def _set_training_mode(self, alone: bool) -> None:
-        # A single image left over at the end of an epoch is no sample to take batch statistics from.
-        keep_statistics = alone or self.config.batch_norm == "frozen"
-        self.network.train()
-        for stage in self.network.children():
-            frozen = not any(parameter.requires_grad for parameter in stage.parameters())
-            for layer in stage.modules():
-                if isinstance(layer, nn.BatchNorm2d) and (frozen or keep_statistics):
-                    layer.eval()
+    def _wish(self, stop: StopRequest) -> int:
+        """After the coming step (or, alone, the last one): stop, save, both or neither."""
+        config, alone = self.config, self.setting.ranks.count == 1
+        steps = self.state.progress.step + (not alone)
+        due = time.monotonic() - self._saved_at > config.checkpoint_seconds
+        due = due or (config.checkpoint_steps > 0 and steps % config.checkpoint_steps == 0)
+        return _STOP * stop.requested + _SAVE * (due and self.setting.ranks.first)
 
-    def _step(self, batch: Batch) -> float:
-        progress, config = self.state.progress, self.config
-        for group in self.state.optimizer.param_groups:
-            group["lr"] = self._learning_rate(progress.step)
-        images = self.setting.preprocess.normalize(batch.images.to(self.setting.device, non_blocking=True))
-        targets = batch.targets.to(self.setting.device, non_blocking=True)
-        with autocast(self.setting.device, self.setting.precision):
-            output: Output = self.network(images.contiguous(memory_format=torch.channels_last))
-        loss = training_loss(output, targets, config.label_smoothing, config.aux_weight)
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            raise TrainingError(
-                f"the loss became {value} in epoch {progress.epoch + 1}, step {progress.step + 1}; the last "
-                "checkpoint is kept: try a lower --learning-rate"
+    def _require_share(self, position: int) -> None:
+        """Several processes take every step together: none may be without images."""
+        if self.setting.ranks.count > 1 and position != self.state.progress.batch:
+            raise DataError(
+                f"process {self.setting.ranks.rank} cannot read any of its images of batch "
+                f"{self.state.progress.batch + 1}: run `inception check`"
             )
-        self.state.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        self.state.optimizer.step()
-        self.state.average.update()
-        progress.step += 1
-        progress.loss_sum += value * len(targets)
-        progress.correct += int((output.logits.argmax(1) == targets).sum())
-        progress.seen += len(targets)
-        return value
 
     def _learning_rate(self, step: int) -> float:
         config, batches = self.config, self.batches_per_epoch
         steps = config.epochs * batches
         return config.learning_rate * rate_factor(config.schedule, step, steps, batches, config.warmup)
 
-    def _finish_epoch(self) -> Row:
+    def _finish_epoch(self, stop: StopRequest) -> Row:
+        self._require_finite()
         progress = self.state.progress
         row: Row = {
             "epoch": progress.epoch + 1,
@@ -178,13 +206,15 @@ class TrainingLoop:
             "images_per_s": progress.seen / max(progress.seconds, 1e-9),
             "seconds": progress.seconds,
         }
-        self.consider(row, progress.epoch + 1)
+        if self.config.skip_nonfinite:
+            row["skipped"] = progress.skipped
+        self.consider(row, progress.epoch + 1, stop)
         progress.epoch += 1
         progress.batch, progress.seen, progress.correct = 0, 0, 0
         progress.loss_sum, progress.seconds = 0.0, 0.0
         return row
 
-    def consider(self, row: Row, epoch: int) -> None:
+    def consider(self, row: Row, epoch: int, stop: StopRequest | None = None) -> None:
         """Measure the averaged weights on val, add the result to `row`, and keep them unless they are worse.
 
         Worse means by more than one standard error of the best accuracy: on a small val split single images
@@ -194,8 +224,13 @@ class TrainingLoop:
         weights = self.state.average.state_dict(self.network)
         if self.setting.val is not None:
             self.shadow.load_state_dict(weights)
-            loss, top1 = validate(self.shadow, self.setting, self.setting.val)
+            measured = validate(self.shadow, self.setting, self.setting.val, stop)
+            if measured is None:
+                self.save()
+                raise Interrupted(f"stopped while measuring epoch {epoch}; continue with --resume")
+            loss, top1 = measured
             row |= {"val_loss": loss, "val_top1": top1}
+            progress.stale = 0 if top1 > progress.best_top1 else progress.stale + 1
             best = max(progress.best_top1, 0.0)
             error = math.sqrt(best * (1.0 - best) / max(len(self.setting.val), 1))
             progress.best_top1 = max(best, top1)
@@ -211,26 +246,23 @@ def chosen_augment(config: TrainConfig) -> Augment:
     return Augment(**{**vars(base), "flip": config.flip == "yes"})
 
 
-def freeze_below(network: Network, first_trained: str) -> None:
-    """Stop gradients in the stages before `first_trained` (an endpoint name; '' trains everything)."""
-    if not first_trained:
-        return
-    from inception.nets.endpoints import resolve_endpoint
-
-    stage = resolve_endpoint(first_trained, network.endpoints, network.aliases)
-    for name in network.endpoints[: network.endpoints.index(stage)]:
-        getattr(network, name).requires_grad_(False)
-
-
 @torch.inference_mode()
-def validate(network: Network, setting: Setting, loader: Loader) -> tuple[float, float]:
-    """Mean cross-entropy (nats) and top-1 (fraction) of a network in evaluation mode."""
-    loss_sum, correct, seen = 0.0, 0, 0
+def validate(
+    network: Network, setting: Setting, loader: Loader, stop: StopRequest | None = None
+) -> tuple[float, float] | None:
+    """Mean cross-entropy (nats) and top-1 (fraction) of a network in evaluation mode.
+
+    Several processes measure every image once between them. None when asked to stop (alone only).
+    """
+    sums = torch.zeros(3, dtype=torch.float64)
     for batch in loader.evaluation_batches(setting.preprocess, EVALUATION_BATCH):
+        if stop is not None and stop.requested and setting.ranks.count == 1:
+            return None
         images = setting.preprocess.normalize(batch.images.to(setting.device))
         with autocast(setting.device, setting.precision):
             logits = network(images.contiguous(memory_format=torch.channels_last)).float().cpu()
-        loss_sum += float(F.cross_entropy(logits, batch.targets, reduction="sum"))
-        correct += int((logits.argmax(1) == batch.targets).sum())
-        seen += len(batch.targets)
-    return loss_sum / max(seen, 1), correct / max(seen, 1)
+        loss = float(F.cross_entropy(logits, batch.targets, reduction="sum"))
+        correct = int((logits.argmax(1) == batch.targets).sum())
+        sums += torch.tensor([loss, correct, len(batch.targets)], dtype=torch.float64)
+    loss_sum, right, seen = setting.ranks.add_up(sums).tolist()
+    return loss_sum / max(seen, 1), right / max(seen, 1)

@@ -16,16 +16,29 @@ from inception.nets.endpoints import resolve_endpoint
 from inception.nets.network import Network
 from inception.nets.registry import build_network, canonical_name
 from inception.runtime.device import choose_device, choose_precision, place
-from inception.train.checkpoint import CHECKPOINT_FILE, read_config_of
+from inception.train.checkpoint import CHECKPOINT_FOLDER, list_checkpoints, read_config_of
 from inception.train.config import DEFAULT_NETWORK, SMALL_IMAGE, TrainConfig, resolve
 from inception.train.log import METRICS_FILE, Observer
 from inception.train.loop import Setting
 from inception.train.optimizer import is_batch_normalized
+from inception.train.ranks import ALONE, Ranks, own_device
 from inception.weights.bundle import Bundle, load_bundle
 
 SIDE_SAMPLES = 32
 # A resumed run is the same run: only these may be said anew.
-RESUMABLE = ("data", "data_root", "output", "resume", "device", "workers", "strict")
+RESUMABLE = (
+    "data",
+    "data_root",
+    "output",
+    "resume",
+    "device",
+    "workers",
+    "strict",
+    "checkpoint_seconds",
+    "checkpoint_steps",
+    "keep_checkpoints",
+)
+OLD_CHECKPOINT = "checkpoint.safetensors"
 
 
 @dataclass(frozen=True)
@@ -47,8 +60,10 @@ class Prepared:
     fresh_head: bool
 
 
-def prepare(config: TrainConfig, observer: Observer) -> Prepared:
+def prepare(config: TrainConfig, observer: Observer, ranks: Ranks = ALONE) -> Prepared:
     """Check the request, open the data, build the network; the run folder is made last."""
+    if ranks.count > 1 and not config.output:
+        raise UsageError("several processes must agree on the run folder: give --output FOLDER")
     resumed = _resumed(config)
     config = resumed or config
     start = load_bundle(config.weights) if config.weights else None
@@ -63,7 +78,15 @@ def prepare(config: TrainConfig, observer: Observer) -> Prepared:
         seed=config.seed,
         progress=observer.downloading,
     )
-    loader = Loader(dataset, dataset.split("train"), config.workers, config.strict)
+    loader = Loader(
+        dataset,
+        dataset.split("train"),
+        config.workers,
+        config.strict,
+        rank=ranks.rank,
+        ranks=ranks.count,
+        balanced=config.class_balance == "sampling",
+    )
     if len(loader) == 0:
         raise DataError(f"{config.data} has no training images")
     if resumed is None:
@@ -81,7 +104,8 @@ def prepare(config: TrainConfig, observer: Observer) -> Prepared:
     network = _build(config, start, dataset, preprocess)
     if config.unfreeze:
         resolve_endpoint(config.unfreeze, network.endpoints, network.aliases)
-    setting = _make_setting(config, folder, dataset, loader, preprocess, observer)
+    _check_batches(config, ranks, bool(dataset.split("val")))
+    setting = _make_setting(config, folder, dataset, loader, preprocess, observer, ranks)
     plan = "linear probe" if config.freeze else f"{config.epochs} epoch{'s' * (config.epochs != 1)}"
     observer.message(
         f"{network.architecture}: {len(loader)} training images, "
@@ -102,12 +126,17 @@ def _resumed(config: TrainConfig) -> TrainConfig | None:
         return None
     if not config.output:
         raise UsageError("say which run to resume: --output FOLDER")
-    checkpoint = Path(config.output) / CHECKPOINT_FILE
-    if not checkpoint.exists():
+    folder = Path(config.output) / CHECKPOINT_FOLDER
+    if not list_checkpoints(folder):
+        if (folder.parent / OLD_CHECKPOINT).exists():
+            raise UsageError(
+                f"{folder.parent} was begun with version 0.1.0, whose checkpoints this version does not "
+                "read: start a new run with another --output"
+            )
         if not config.data:
             raise UsageError(f"there is no run to resume in {config.output}: say what to train on")
         return None
-    saved = TrainConfig.from_dict(read_config_of(checkpoint))
+    saved = TrainConfig.from_dict(read_config_of(folder))
     given = {
         item.name: getattr(config, item.name)
         for item in fields(TrainConfig)
@@ -147,10 +176,25 @@ def _default_folder(config: TrainConfig, start: Bundle | None) -> str:
 
 
 def _refuse_used(folder: Path) -> None:
-    if (folder / METRICS_FILE).exists() or (folder / CHECKPOINT_FILE).exists():
+    if (folder / METRICS_FILE).exists() or list_checkpoints(folder / CHECKPOINT_FOLDER):
         raise UsageError(
             f"{folder} holds a run already: continue it with --resume, or choose another --output"
         )
+
+
+def _check_batches(config: TrainConfig, ranks: Ranks, validated: bool) -> None:
+    if config.patience and not validated:
+        raise UsageError("--patience needs a val split: set one aside with --val-fraction")
+    if ranks.count > config.batch_size:
+        raise UsageError(f"--batch-size {config.batch_size} is too small for {ranks.count} processes")
+    if config.accumulation * ranks.count > config.batch_size:
+        raise UsageError(
+            f"--accumulation {config.accumulation} leaves parts without images: "
+            f"a step has {config.batch_size}, in {ranks.count} process{'es' * (ranks.count != 1)}"
+        )
+    mixed = config.mixup or config.cutmix
+    if mixed and config.freeze:
+        raise UsageError("--freeze trains on features computed once: drop --mixup and --cutmix")
 
 
 def _make_setting(
@@ -160,8 +204,9 @@ def _make_setting(
     loader: Loader,
     preprocess: Preprocess,
     observer: Observer,
+    ranks: Ranks,
 ) -> Setting:
-    device = choose_device(config.device)
+    device = own_device(choose_device(config.device))
     precision = choose_precision(config.precision, device)
     val_samples = dataset.split("val")
     try:
@@ -174,8 +219,11 @@ def _make_setting(
         precision=precision,
         preprocess=preprocess,
         train=loader,
-        val=Loader(dataset, val_samples, config.workers, config.strict) if val_samples else None,
+        val=Loader(dataset, val_samples, config.workers, config.strict, rank=ranks.rank, ranks=ranks.count)
+        if val_samples
+        else None,
         observer=observer,
+        ranks=ranks,
     )
 
 

@@ -1,6 +1,8 @@
 """A training run from start to end: prepared, probed, looped, calibrated."""
 
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -9,17 +11,22 @@ import torch
 from torch import Tensor
 
 import inception
+from inception.errors import UsageError
 from inception.evaluate.calibration import fit_temperature, unknown_threshold
 from inception.evaluate.measure import collect_logits
 from inception.evaluate.metrics import evaluate_logits
+from inception.files import locked, remove_leftovers
 from inception.runtime.classifier import Classifier
-from inception.train.checkpoint import CHECKPOINT_FILE, Progress
+from inception.runtime.device import choose_device
+from inception.train.checkpoint import CHECKPOINT_FOLDER, clean_checkpoints, list_checkpoints
 from inception.train.config import TrainConfig
 from inception.train.interrupt import stop_on_signals
 from inception.train.log import MetricsLog, Observer, Row, Silent
-from inception.train.loop import TrainingLoop
+from inception.train.loop import Setting, TrainingLoop
 from inception.train.prepare import Prepared, prepare
 from inception.train.probe import cached_features, fit_probe
+from inception.train.ranks import joined, was_restarted
+from inception.train.state import Progress
 from inception.weights.bundle import Bundle, load_bundle, save_bundle
 
 BUNDLE_FOLDER = "bundle"
@@ -32,7 +39,8 @@ class TrainResult:
     Attributes:
         folder: the run folder.
         bundle: path of the bundle in it.
-        metrics: of the bundle on the val split (empty without one): top1, top5, loss, n.
+        metrics: of the bundle on the val split (empty without one, and in all processes but the first):
+            top1, top5, loss, n.
         best_epoch: the epoch the bundle's weights are from; 0 is the linear probe.
         unreadable: skipped training images and why.
     """
@@ -47,10 +55,39 @@ class TrainResult:
 def train_bundle(config: TrainConfig, observer: Observer | None = None) -> TrainResult:
     """Train a classifier and leave its bundle, metrics.jsonl and curves in the run folder.
 
+    Under `torchrun` every process calls it with the same `config`; the first one writes and speaks. A run
+    that torchrun has restarted continues from its last checkpoint.
+
     Raises UsageError or DataError for what cannot be trained on, TrainingError when the loss is not finite,
-    Interrupted when it was asked to stop (everything is saved).
+    WriteError when the run folder cannot be written, Interrupted when it was asked to stop (everything is
+    saved).
     """
-    return _Run(prepare(config, observer or Silent())).go()
+    if was_restarted():
+        config = replace(config, resume=True)
+    with joined(choose_device(config.device).type) as ranks:
+        if ranks.first:
+            prepared = prepare(config, observer or Silent(), ranks)
+            ranks.wait()
+        else:
+            ranks.wait()  # the first process downloads, checks and makes the folder
+            prepared = prepare(config, Silent(), ranks)
+        ranks.wait()
+        with _owned(prepared.setting):
+            return _Run(prepared).go()
+
+
+@contextmanager
+def _owned(setting: Setting) -> Iterator[None]:
+    """Keep other processes out of the run folder, and begin with what is whole in it."""
+    if not setting.ranks.first:
+        yield
+        return
+    with locked(setting.folder / ".lock") as free:
+        if not free:
+            raise UsageError(f"another process is training in {setting.folder}: wait for it or stop it")
+        clean_checkpoints(setting.folder / CHECKPOINT_FOLDER)
+        remove_leftovers(setting.folder / BUNDLE_FOLDER)
+        yield
 
 
 class _Run:
@@ -60,20 +97,23 @@ class _Run:
         self.path = self.setting.folder / BUNDLE_FOLDER
 
     def go(self) -> TrainResult:
-        checkpoint = self.setting.folder / CHECKPOINT_FILE
-        resuming = self.config.resume and checkpoint.exists()
+        setting = self.setting
+        resuming = self.config.resume and bool(list_checkpoints(setting.folder / CHECKPOINT_FOLDER))
         first_row: Row | None = None
         if (self.fresh_head or self.config.freeze) and not resuming:
             first_row = self._probe()
-        loop = TrainingLoop(self.network, self.config, self.setting, self.dataset.fingerprint, self._keep)
+        loop = TrainingLoop(self.network, self.config, setting, self.dataset.fingerprint, self._keep)
         if resuming:
             loop.resume()
-        log = MetricsLog(self.setting.folder, loop.state.progress.epoch if resuming else -1)
+        keep = loop.state.progress.epoch if resuming else -1
+        # One process must not write or remove what another is still reading.
+        setting.ranks.wait()
+        log = MetricsLog(setting.folder, keep, writes=setting.ranks.first)
         try:
             if first_row is not None:
                 loop.consider(first_row, 0)
                 log.add(first_row)
-                self.setting.observer.epoch_done(first_row)
+                setting.observer.epoch_done(first_row)
             if not self.config.freeze:
                 with stop_on_signals() as stop:
                     loop.run(stop, log)
@@ -86,7 +126,9 @@ class _Run:
     def _probe(self) -> Row:
         """Solve the classifier on frozen features, put it into the network, and describe it as epoch 0."""
         self.setting.observer.message("linear probe: computing the features of the training images once")
-        views, targets = cached_features(self.network, self.setting, mirrored=self.config.flip == "yes")
+        # Every process computes them all: the solution is then the same in each.
+        whole = replace(self.setting, train=self.setting.train.alone())
+        views, targets = cached_features(self.network, whole, mirrored=self.config.flip == "yes")
         probe = fit_probe(views, targets, len(self.dataset.labels), self.config.seed)
         with torch.no_grad():
             self.network.fc.weight.copy_(probe.weight)  # type: ignore[operator]
@@ -102,7 +144,8 @@ class _Run:
         }
 
     def _keep(self, weights: dict[str, Tensor], progress: Progress) -> None:
-        save_bundle(self._bundle(weights, progress), self.path)
+        if self.setting.ranks.first:
+            save_bundle(self._bundle(weights, progress), self.path)
 
     def _bundle(self, weights: dict[str, Tensor], progress: Progress) -> Bundle:
         config = self.config.to_dict()
@@ -133,10 +176,10 @@ class _Run:
     def _finish(self, progress: Progress) -> TrainResult:
         """Calibrate the best bundle on val and store what it measures there."""
         metrics: dict[str, Any] = {}
-        if self.setting.val is not None:
+        if self.setting.val is not None and self.setting.ranks.first:
             bundle = load_bundle(self.path)
             classifier = Classifier(bundle, str(self.setting.device), self.setting.precision)
-            logits, targets = collect_logits(classifier, self.setting.val)
+            logits, targets = collect_logits(classifier, self.setting.val.alone())
             temperature = fit_temperature(logits, targets)
             evaluation = evaluate_logits(logits, targets, bundle.labels, temperature=temperature)
             metrics = {key: evaluation.to_dict()[key] for key in ("n", "top1", "top5", "loss")}
@@ -147,4 +190,5 @@ class _Run:
             )
             save_bundle(bundle.with_metrics(val=metrics), self.path)
         unreadable = dict(self.setting.train.unreadable)
+        self.setting.ranks.wait()
         return TrainResult(self.setting.folder, self.path, metrics, progress.best_epoch, unreadable)

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from inception.data.preprocess import Preprocess
 from inception.errors import BundleError, InceptionError, UsageError, first_line
-from inception.files import atomic_directory, atomic_path, previous_directory
+from inception.files import atomic_directory, atomic_path, parse_json, previous_directory
 from inception.nets.heads import FullyConnectedHead
 from inception.nets.network import Network
 from inception.nets.registry import build_network
@@ -30,7 +30,7 @@ from inception.weights.card import write_card
 
 SCHEMA = 1
 WEIGHTS_FILE, MANIFEST_FILE, CARD_FILE = "model.safetensors", "bundle.json", "card.md"
-MANIFEST_LIMIT_BYTES = 16 << 20
+MANIFEST_LIMIT_BYTES, MANIFEST_LIMIT_VALUES = 4 << 20, 200_000
 """A manifest larger than this is refused before it is parsed."""
 
 
@@ -163,7 +163,7 @@ def load_bundle(path: str | Path) -> Bundle:
     path = Path(path)
     manifest_bytes, weights = _read_files(path)
     try:
-        manifest = json.loads(manifest_bytes)
+        manifest = parse_json(manifest_bytes, MANIFEST_LIMIT_VALUES)
         _check_versions(manifest, hashlib.sha256(weights).hexdigest(), path)
         _check_manifest(manifest)
         return Bundle(
