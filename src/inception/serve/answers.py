@@ -11,7 +11,8 @@ from torch import Tensor
 from inception.data.decode import decode_image
 from inception.errors import BundleError, ImageError
 from inception.nets.network import Network
-from inception.runtime.classifier import UNKNOWN, Classifier
+from inception.runtime.answering import UNKNOWN
+from inception.runtime.classifier import Classifier
 from inception.runtime.device import autocast
 
 WARM_UP_BATCHES = (1, 2, 4, 8, 16, 32, 64)
