@@ -30,7 +30,7 @@ from inception.train.log import METRICS_FILE, read_rows
 SHOWN_CLASSES = 50
 
 
-@click.command(short_help="Measure a bundle on labelled images.")
+@click.command(short_help="Measure bundles on labelled images.")
 @click.argument("bundles", metavar="BUNDLE...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.argument("data")
 @click.option("--split", default="auto", help="train, val, test, all; auto is test, else val, else all.")
