@@ -13,7 +13,7 @@ from inception.runtime.classifier import Classifier, load
 from inception.weights.bundle import save_bundle
 
 
-@click.command(short_help="Fit a bundle's temperature and threshold for `unknown`.")
+@click.command(short_help="Make a bundle's confidence honest.")
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.argument("data")
 @click.option(

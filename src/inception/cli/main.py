@@ -17,12 +17,12 @@ COMMANDS = {
     "calibrate": (
         "inception.cli.calibrate",
         "calibrate_command",
-        "Fit a bundle's temperature and threshold for `unknown`.",
+        "Make a bundle's confidence honest.",
     ),
     "robustness": (
         "inception.cli.robustness",
         "robustness",
-        "Measure a bundle on noisy, blurred, compressed and bright images.",
+        "Measure a bundle on worse images.",
     ),
     "predict": ("inception.cli.predict", "predict", "Ask a bundle about images."),
     "embed": ("inception.cli.embed", "embed", "Features of images, their neighbours and duplicates."),
@@ -33,7 +33,7 @@ COMMANDS = {
         "visualize",
         "Draw what a channel, neuron or class looks for.",
     ),
-    "trace": ("inception.cli.trace", "trace", "Show what each branch of each module gives to an answer."),
+    "trace": ("inception.cli.trace", "trace", "Show what each branch gives to an answer."),
     "dream": ("inception.cli.dream", "dream", "Draw into a picture what a network sees in it."),
     "optimize": ("inception.cli.optimize", "optimize", "Make a bundle fast on this machine."),
     "export": ("inception.cli.export", "export", "Write a bundle for another runtime, and check it there."),

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 PICTURES = (".png", ".svg")
 
 
-@click.command(short_help="Measure a bundle on noisy, blurred, compressed and bright images.")
+@click.command(short_help="Measure a bundle on worse images.")
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.argument("data")
 @click.option("--split", default="auto", help="train, val, test, all; auto is test, else val, else all.")

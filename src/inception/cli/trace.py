@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from inception.explain.trace import ModuleTrace
 
 
-@click.command(short_help="Show what each branch of each module gives to an answer.")
+@click.command(short_help="Show what each branch gives to an answer.")
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.argument("image", type=click.Path(path_type=Path))
 @click.option("--target", help="Class to trace: label, part of it, or number. [the answer]")
