@@ -133,12 +133,15 @@ def _findings(
         ),
         Finding(
             Text("1x1 reductions make the modules several times cheaper", "1×1 降维使模块的开销降低数倍"),
-            "confirmed" if speed > 1.5 else "corrected",
+            # Time that follows the operations at least half-way: the claim is about both.
+            "confirmed" if speed > saved / 2 else "corrected",
             Text(
-                f"Over the nine modules together: {saved:.2f} times fewer operations; measured, "
-                f"{speed:.2f} times "
-                "faster.",
-                f"九个模块合计：运算减少 {saved:.2f} 倍，实测快 {speed:.2f} 倍。",
+                f"Over the nine modules together: {saved:.2f} times fewer operations, but measured for one "
+                f"image only {speed:.2f} times faster: small convolutions use the processor less well."
+                if speed <= saved / 2
+                else f"Over the nine modules together: {saved:.2f} times fewer operations; measured, "
+                f"{speed:.2f} times faster.",
+                f"九个模块合计：运算减少 {saved:.2f} 倍，实测（单张图片）快 {speed:.2f} 倍。",
             ),
         ),
         Finding(
