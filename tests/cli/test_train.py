@@ -76,6 +76,9 @@ def test_import_writes_a_bundle_and_lists_what_was_not_used(inception, tmp_path)
         "classes": 4,
         "missing": [],
         "unexpected": ["extra"],
+        "tool": "inception",
+        "format": "torch",
+        "remarks": [],
     }
     assert "extra" in outcome.err
     assert load_bundle(tmp_path / "bundle").labels == ("a", "b", "c", "d")

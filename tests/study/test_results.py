@@ -114,8 +114,8 @@ def test_charts_are_drawn_in_both_languages():
         assert chart.title.en in chart_svg(chart, "en")
 
 
-def test_experiments_are_seven_with_names_of_their_own():
-    assert len({experiment.id for experiment in EXPERIMENTS}) == len(EXPERIMENTS) == 7
+def test_experiments_are_eight_with_names_of_their_own():
+    assert len({experiment.id for experiment in EXPERIMENTS}) == len(EXPERIMENTS) == 8
     assert find_experiment("counts") is counts.EXPERIMENT
     with pytest.raises(UsageError, match="the experiments are counts, reduction"):
         find_experiment("nonsense")

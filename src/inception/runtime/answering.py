@@ -127,12 +127,22 @@ class Answering(ABC):
             if isinstance(value, str):
                 yield Prediction(name, error=value)
                 continue
-            row: NDArray[np.float32] = next(rows)
-            best = np.argsort(-row, kind="stable")[:top].tolist()
-            scores = [Score(self.labels[index], index, float(row[index])) for index in best]
-            if unknown and scores[0].probability < (self.unknown_threshold or 0.0):
-                scores = [Score(UNKNOWN, -1, 1.0 - scores[0].probability), *scores]
-            yield Prediction(name, tuple(scores))
+            threshold = (self.unknown_threshold or 0.0) if unknown else 0.0
+            yield Prediction(name, best_scores(next(rows), self.labels, top, threshold))
+
+
+def best_scores(
+    row: NDArray[np.float32], labels: Sequence[str], top: int, threshold: float = 0.0
+) -> tuple[Score, ...]:
+    """The `top` best labels of one row of K probabilities, best first; equal ones in the labels' order.
+
+    Where the best probability is below `threshold`, `unknown` stands before them.
+    """
+    best = np.argsort(-row, kind="stable")[:top].tolist()
+    scores = tuple(Score(labels[index], index, float(row[index])) for index in best)
+    if scores[0].probability < threshold:
+        return (Score(UNKNOWN, -1, 1.0 - scores[0].probability), *scores)
+    return scores
 
 
 def softmax(logits: Logits, temperature: float) -> NDArray[np.float32]:

@@ -6,12 +6,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from inception.data.decode import decode_image
 from inception.errors import BundleError, ImageError
 from inception.nets.network import Network
-from inception.runtime.answering import UNKNOWN
+from inception.runtime.answering import best_scores, softmax
 from inception.runtime.classifier import Classifier
 from inception.runtime.device import autocast
 
@@ -102,7 +103,8 @@ class Answerer:
         if not images:
             return [image for image in opened if isinstance(image, Answer)]
         logits, heads = self._run(torch.stack(images), any(ask.auxiliary for ask in asks))
-        probabilities = torch.softmax(logits / self.classifier.bundle.temperature, dim=1)
+        probabilities = softmax(logits.numpy(), self.classifier.temperature)
+        auxiliary = {head: softmax(rows.numpy(), 1.0) for head, rows in heads.items()}
         answers, row = [], 0
         for ask, image in zip(asks, opened, strict=True):
             if isinstance(image, Answer):
@@ -113,11 +115,11 @@ class Answerer:
                 values["top"] = self._top(probabilities[row], ask.top, ask.unknown)
             if ask.auxiliary:
                 values["auxiliary"] = [
-                    {"head": head, "stage": self.heads[head], "top": self._top(rows[row].softmax(0), ask.top)}
-                    for head, rows in heads.items()
+                    {"head": head, "stage": self.heads[head], "top": self._top(rows[row], ask.top)}
+                    for head, rows in auxiliary.items()
                 ]
-            found = {"logits": logits[row], "probabilities": probabilities[row]}
-            answers.append(Answer(values, b"".join(found[name].numpy().tobytes() for name in ask.tensors)))
+            found = {"logits": logits[row].numpy(), "probabilities": probabilities[row]}
+            answers.append(Answer(values, b"".join(found[name].tobytes() for name in ask.tensors)))
             row += 1
         return answers
 
@@ -135,15 +137,7 @@ class Answerer:
             heads = {head: getattr(model, head)(maps[stage]) for head, stage in self.heads.items()}
         return logits.float().cpu(), {head: values.float().cpu() for head, values in heads.items()}
 
-    def _top(self, row: Tensor, count: int, unknown: bool = False) -> list[dict[str, Any]]:
+    def _top(self, row: NDArray[np.float32], count: int, unknown: bool = False) -> list[dict[str, Any]]:
         """The best labels of one row of probabilities, as `inception predict` gives them."""
-        labels = self.classifier.labels
-        values, indices = row.topk(min(count, len(labels)))
-        scores = [
-            {"label": labels[index], "index": index, "probability": probability}
-            for probability, index in zip(values.tolist(), indices.tolist(), strict=True)
-        ]
-        best = scores[0]["probability"]
-        if unknown and best < (self.classifier.bundle.unknown_threshold or 0.0):
-            scores.insert(0, {"label": UNKNOWN, "index": -1, "probability": 1.0 - best})
-        return scores
+        threshold = (self.classifier.unknown_threshold or 0.0) if unknown else 0.0
+        return [vars(score) for score in best_scores(row, self.classifier.labels, count, threshold)]

@@ -228,8 +228,8 @@ def _modern(optimizer: str, images: int, small: bool, normalized: bool) -> dict[
     if optimizer == "auto":
         optimizer = "muon" if small and normalized else "sgd"
     batch = 128 if small and images >= MANY_IMAGES else 32
-    # Rates for batches of 128; smaller batches take smaller steps.
-    rate = {"muon": 0.05 * (batch / 128) ** 0.5, "sgd": 0.2 * batch / 128, "adamw": 1e-3}[optimizer]
+    # SGD's for 128 images; smaller batches take smaller steps.
+    rate = {"muon": 0.05, "sgd": 0.2 * batch / 128, "adamw": 1e-3}[optimizer]
     return {
         "epochs": _epochs_for(images, steps=3_000 if small else 6_000, batch=batch),
         "batch_size": batch,
