@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from servers import Reply, Served
 
+from inception.runtime.answering import softmax
 from inception.runtime.classifier import load
 
 PATH = "/v2/models/shapes"
@@ -56,7 +57,7 @@ def tensors(reply: Reply) -> dict[str, np.ndarray]:
 
 def test_json_and_binary_give_the_classifier_s_own_numbers(served: Served, classifier, batch):
     logits = classifier.logits(batch).numpy()
-    probabilities = classifier.probabilities(batch).numpy()
+    probabilities = softmax(logits, classifier.temperature)
     size = {"parameters": {"binary_data_size": batch.numel()}}
     replies = [
         infer(served, {"inputs": [pixels(batch, data=batch.flatten().tolist())]}),
