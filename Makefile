@@ -18,7 +18,9 @@ test: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/pytest -n auto
+	$(BIN)/pytest -n auto --ignore=tests/train
+	# These send signals to their own process: workers of their own.
+	$(BIN)/pytest -n auto tests/train
 
 format: $(VENV)/.dev
 	$(BIN)/ruff format .
