@@ -1,6 +1,5 @@
 """The pictures of the report: the worst mistakes and some right answers."""
 
-import base64
 from collections.abc import Callable, Iterable, Sequence
 from html import escape
 from io import BytesIO
@@ -9,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from inception.errors import InceptionError
-from inception.evaluate.markup import both, paragraph, percent
+from inception.evaluate.markup import both, data_uri, paragraph, percent
 from inception.evaluate.metrics import Evaluation
 
 SHOWN_MISTAKES = 24
@@ -99,5 +98,4 @@ def _image(images: Images, index: int, label: str) -> str:
         data = images(index)
     except (InceptionError, OSError):
         return both("cannot be read", "无法读取")
-    kind = "png" if data.startswith(b"\x89PNG") else "jpeg"
-    return f'<img alt="{escape(label)}" src="data:image/{kind};base64,{base64.b64encode(data).decode()}">'
+    return f'<img alt="{escape(label)}" src="{data_uri(data)}">'

@@ -1,7 +1,56 @@
-"""Small pieces of HTML that the sections of the report share; everything given is escaped."""
+"""Pieces of HTML that the report, the study's page and galleries share; plain texts given are escaped."""
 
+import base64
+import hashlib
 from collections.abc import Iterable, Sequence
 from html import escape
+from importlib.resources import files
+
+
+def page(title: str, heading: str, links: str, body: str, *, style: str = "", script: str = "") -> str:
+    """A whole page in both languages that needs no other file and may run its own script alone.
+
+    Args:
+        title: plain text, for the window.
+        heading: HTML of the first heading.
+        links: `<li>` elements of the navigation.
+        body: HTML of the main part.
+        style: CSS after that of the report.
+        script: JavaScript after that which changes the language.
+    """
+    style = files(__package__).joinpath("report.css").read_text("utf-8") + style
+    script = files(__package__).joinpath("language.js").read_text("utf-8") + script
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    policy = (
+        "default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
+        f"script-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+    )
+    return f"""<!DOCTYPE html>
+<html lang="en" data-language="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="{policy}">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{escape(title)}</title>
+<style>{style}</style>
+</head>
+<body>
+<header><h1>{heading}</h1>
+<button class="language" type="button">{both("中文", "English")}</button></header>
+<nav><ul>{links}</ul></nav>
+<main>
+{body}
+</main>
+<script>{script}</script>
+</body>
+</html>
+"""
+
+
+def data_uri(picture: bytes) -> str:
+    """A PNG or JPEG file as the source of an `<img>`."""
+    kind = "png" if picture.startswith(b"\x89PNG") else "jpeg"
+    return f"data:image/{kind};base64,{base64.b64encode(picture).decode()}"
 
 
 def both(english: str, chinese: str) -> str:

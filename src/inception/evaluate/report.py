@@ -5,8 +5,6 @@ Texts are in English and Chinese, both in the page; a button switches. Everythin
 and load nothing.
 """
 
-import base64
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from importlib.resources import files
@@ -16,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from inception.errors import UsageError
 from inception.evaluate import plots
 from inception.evaluate.gallery import Images, correct, mistakes, thumbnail
-from inception.evaluate.markup import both, paragraph, percent, table
+from inception.evaluate.markup import both, page, paragraph, percent, table
 from inception.evaluate.metrics import ClassMetrics, Evaluation, Interval
 from inception.files import atomic_write_text
 
@@ -106,40 +104,14 @@ _SECTIONS = {
 
 
 def _page(title: str, sections: Mapping[str, str]) -> str:
-    style, script = (
-        files(__package__).joinpath(name).read_text("utf-8") for name in ("report.css", "report.js")
-    )
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    policy = (
-        "default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
-        f"script-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
-    )
     links = "".join(f'<li><a href="#{name}">{both(*_SECTIONS[name])}</a></li>' for name in sections)
     bodies = "\n".join(
         f'<section id="{name}"><h2>{both(*_SECTIONS[name])}</h2>\n{body}</section>'
         for name, body in sections.items()
     )
-    return f"""<!DOCTYPE html>
-<html lang="en" data-language="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{policy}">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{escape(title)}</title>
-<style>{style}</style>
-</head>
-<body>
-<header><h1>{escape(title)}</h1>
-<button class="language" type="button">{both("中文", "English")}</button></header>
-<nav><ul>{links}</ul></nav>
-<main>
-{bodies}
-<footer>{both(*_FOOTER)}</footer>
-</main>
-<script>{script}</script>
-</body>
-</html>
-"""
+    script = files(__package__).joinpath("report.js").read_text("utf-8")
+    body = f"{bodies}\n<footer>{both(*_FOOTER)}</footer>"
+    return page(title, escape(title), links, body, script=script)
 
 
 def _summary(evaluation: Evaluation, intervals: Mapping[str, Interval]) -> str:

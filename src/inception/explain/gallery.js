@@ -1,16 +1,3 @@
-"use strict";
-const page = document.documentElement;
-
-function show(language) {
-  page.dataset.language = language;
-  page.lang = language === "zh" ? "zh-CN" : "en";
-}
-
-show((navigator.language || "en").toLowerCase().startsWith("zh") ? "zh" : "en");
-document.querySelector("button.language").addEventListener("click", () => {
-  show(page.dataset.language === "zh" ? "en" : "zh");
-});
-
 const field = document.querySelector(".search input");
 const cards = [...document.querySelectorAll(".cards li")];
 const sections = [...document.querySelectorAll("section[data-layer]")];

@@ -4,8 +4,6 @@ Texts are in English and Chinese. Everything from outside is escaped, and a cont
 page run its own one script and load nothing.
 """
 
-import base64
-import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -15,7 +13,7 @@ from pathlib import Path
 from PIL import Image
 
 from inception.evaluate.gallery import thumbnail
-from inception.evaluate.markup import both, paragraph
+from inception.evaluate.markup import both, data_uri, page, paragraph
 from inception.explain.examples import Example
 from inception.explain.gallery import Channel
 from inception.files import atomic_write_text
@@ -67,7 +65,7 @@ def _card(item: Channel, picture: Path, examples: Sequence[Example]) -> str:
     shown = "".join(map(_example, examples))
     return (
         f'<li data-words="{escape(" ".join(words).casefold())}"><figure>'
-        f'<img class="picture" src="{_uri(data)}" alt="{escape(item.name)}">'
+        f'<img class="picture" src="{data_uri(data)}" alt="{escape(item.name)}">'
         f'<div class="examples">{shown}</div>'
         f"<figcaption><b>{escape(item.name)}</b>{branch}</figcaption></figure></li>"
     )
@@ -76,24 +74,14 @@ def _card(item: Channel, picture: Path, examples: Sequence[Example]) -> str:
 def _example(example: Example) -> str:
     note = f"{example.label} · {example.name} · {example.value:.1f}"
     return (
-        f'<img class="example" src="{_uri(thumbnail(example.picture, EXAMPLE_SIDE))}" '
+        f'<img class="example" src="{data_uri(thumbnail(example.picture, EXAMPLE_SIDE))}" '
         f'alt="{escape(example.label)}" title="{escape(note)}">'
     )
 
 
-def _uri(data: bytes) -> str:
-    kind = "png" if data.startswith(b"\x89PNG") else "jpeg"
-    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
-
-
 def _page(title: str, links: str, sections: str, details: Mapping[str, str], with_examples: bool) -> str:
-    style = files("inception.evaluate").joinpath("report.css").read_text("utf-8")
-    style += files(__package__).joinpath("gallery.css").read_text("utf-8")
-    script = files(__package__).joinpath("gallery.js").read_text("utf-8")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    policy = (
-        "default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
-        f"script-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+    style, script = (
+        files(__package__).joinpath(name).read_text("utf-8") for name in ("gallery.css", "gallery.js")
     )
     note = paragraph(
         "Each picture was made from noise until it excited its channel as much as it could."
@@ -102,28 +90,10 @@ def _page(title: str, links: str, sections: str, details: Mapping[str, str], wit
         + ("旁边是最能激活该通道的真实图片局部。" if with_examples else ""),
     )
     made = "".join(f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in details.items())
-    return f"""<!DOCTYPE html>
-<html lang="en" data-language="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{policy}">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{escape(title)}</title>
-<style>{style}</style>
-</head>
-<body>
-<header><h1>{escape(title)}</h1>
-<button class="language" type="button">{both("中文", "English")}</button></header>
-<nav><ul>{links}</ul></nav>
-<main>
-{note}
+    body = f"""{note}
 <label class="search">{both("Search", "搜索")} <input type="search" autocomplete="off"
  placeholder="mixed4a:97 · b5x5 · dog"></label> <output class="soft"></output>
 <p class="none" hidden>{both("Nothing fits.", "没有符合的结果。")}</p>
 {sections}
-<section><h2>{both("How it was made", "制作方式")}</h2><dl class="details">{made}</dl></section>
-</main>
-<script>{script}</script>
-</body>
-</html>
-"""
+<section><h2>{both("How it was made", "制作方式")}</h2><dl class="details">{made}</dl></section>"""
+    return page(title, escape(title), links, body, style=style, script=script)

@@ -1,9 +1,8 @@
 """Charts of the study, drawn with matplotlib in the manner of the evaluation's pictures."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from inception.errors import UsageError
-from inception.evaluate.plots import BLUE, INK, ORANGE, Language, to_svg
+from inception.evaluate.plots import BLUE, INK, ORANGE, Language, new_figure, style, to_svg
 from inception.study.experiment import Cell, Chart
 
 if TYPE_CHECKING:
@@ -28,20 +27,10 @@ def say(cell: Cell, language: Language) -> str:
     return cell if isinstance(cell, str) else getattr(cell, language)
 
 
-def _figure(height: float) -> "tuple[Figure, Axes]":
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise UsageError(
-            "Pictures need matplotlib; install it with: pip install 'inception[report]'"
-        ) from error
-    figure = Figure(figsize=(_INCHES, height))
-    return figure, figure.subplots()
-
-
 def _bars(chart: Chart, language: Language) -> "Figure":
     groups, kinds = len(chart.categories), len(chart.series)
-    figure, axes = _figure(1.1 + groups * (0.14 + 0.2 * kinds) + 0.22 * (kinds > 1))
+    figure = new_figure(_INCHES, 1.1 + groups * (0.14 + 0.2 * kinds) + 0.22 * (kinds > 1))
+    axes = figure.subplots()
     thickness = 0.82 / kinds
     for index, series in enumerate(chart.series):
         places = [group + (index - (kinds - 1) / 2) * thickness for group in range(groups)]
@@ -65,18 +54,16 @@ def _bars(chart: Chart, language: Language) -> "Figure":
 
 
 def _lines(chart: Chart, language: Language) -> "Figure":
-    figure, axes = _figure(3.6)
+    figure = new_figure(_INCHES, 3.6)
+    axes = figure.subplots()
     for index, series in enumerate(chart.series):
-        style: dict[str, Any] = {
-            "color": COLORS[index % len(COLORS)],
-            "marker": _MARKERS[index % len(_MARKERS)],
-        }
+        color, marker = COLORS[index % len(COLORS)], _MARKERS[index % len(_MARKERS)]
         name = say(series.name, language)
-        axes.plot(series.at, series.values, markersize=3.5, linewidth=1.6, label=name, **style)
+        axes.plot(
+            series.at, series.values, color=color, marker=marker, markersize=3.5, linewidth=1.6, label=name
+        )
         if series.low:
-            axes.fill_between(
-                series.at, series.low, series.high, color=style["color"], alpha=0.15, linewidth=0
-            )
+            axes.fill_between(series.at, series.low, series.high, color=color, alpha=0.15, linewidth=0)
     if chart.logarithmic:
         axes.set_yscale("log")
     _style(axes, chart, say(chart.place, language), say(chart.value, language), language)
@@ -99,24 +86,16 @@ def _legend(axes: "Axes", kinds: int) -> None:
 
 
 def _style(axes: "Axes", chart: Chart, x: str, y: str, language: Language) -> None:
-    legend_above = len(chart.series) > 1
+    style(axes, x=x, y=y)
     axes.set_title(
         say(chart.title, language),
         loc="left",
         fontsize=10.5,
         color=INK,
         fontweight="bold",
-        pad=24 if legend_above else 8,
+        pad=24 if len(chart.series) > 1 else 8,  # room for the legend
     )
-    axes.set_xlabel(x, fontsize=9, color=INK)
-    axes.set_ylabel(y, fontsize=9, color=INK)
-    axes.tick_params(colors=INK, labelsize=9, length=0)
-    axes.set_axisbelow(True)
-    axes.grid(color=INK, alpha=0.14, linewidth=0.6)
-    axes.set_facecolor("none")
-    for side, spine in axes.spines.items():
-        spine.set_visible(side in ("left", "bottom"))
-        spine.set(color=INK, alpha=0.4, linewidth=0.7)
+    axes.tick_params(labelsize=9)
 
 
 def _width(text: str) -> float:

@@ -1,13 +1,11 @@
 """All results as one HTML page in English and Chinese that needs no other file."""
 
-import base64
-import hashlib
 from collections.abc import Sequence
 from html import escape
 from importlib.resources import files
 from pathlib import Path
 
-from inception.evaluate.markup import both, paragraph, table
+from inception.evaluate.markup import both, page, paragraph, table
 from inception.files import atomic_write_text
 from inception.study.charts import chart_svg
 from inception.study.experiment import Cell, Chart, Experiment, Finding, Table, Text
@@ -43,38 +41,12 @@ def write_page(folder: Path, found: Sequence[tuple[Experiment, Result | None]]) 
 
     Raises UsageError when matplotlib is not installed, OSError when the file cannot be written.
     """
-    style, script = (
-        files("inception.evaluate").joinpath(name).read_text("utf-8") for name in ("report.css", "report.js")
-    )
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    policy = (
-        "default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
-        f"script-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
-    )
     links = "".join(f'<li><a href="#{item.id}">{_both(item.title)}</a></li>' for item, _ in found)
     bodies = "\n".join(_section(experiment, result) for experiment, result in found)
-    text = f"""<!DOCTYPE html>
-<html lang="en" data-language="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{policy}">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{escape(_TITLE.en)}</title>
-<style>{style}{_STYLE}</style>
-</head>
-<body>
-<header><h1>{_both(_TITLE)}</h1>
-<button class="language" type="button">{both("中文", "English")}</button></header>
-<nav><ul>{links}</ul></nav>
-<main>
-<section id="summary"><h2>{both("Claim and verdict", "论断与结论")}</h2>{_overview(found)}</section>
-{bodies}
-<footer>{_both(_FOOTER)}</footer>
-</main>
-<script>{script}</script>
-</body>
-</html>
-"""
+    summary = f"<h2>{both('Claim and verdict', '论断与结论')}</h2>{_overview(found)}"
+    body = f'<section id="summary">{summary}</section>\n{bodies}\n<footer>{_both(_FOOTER)}</footer>'
+    script = files("inception.evaluate").joinpath("report.js").read_text("utf-8")
+    text = page(_TITLE.en, _both(_TITLE), links, body, style=_STYLE, script=script)
     path = folder / PAGE_FILE
     atomic_write_text(path, text)
     return path
