@@ -3,13 +3,14 @@
 import torch
 from torch import nn
 
-from inception.study.cost import interleaved_times, peak_activation_bytes, weight_bytes
+from inception.runtime.timing import interleaved
+from inception.study.cost import peak_activation_bytes, weight_bytes
 
 
 def test_works_take_turns():
     calls: list[str] = []
     works = {name: lambda name=name: calls.append(name) for name in "ab"}
-    times = interleaved_times(works, rounds=3, warm_up=1)
+    times = interleaved(works, rounds=3, warm_up=1)
     assert calls == list("ab" * 4)
     assert {name: len(values) for name, values in times.items()} == {"a": 3, "b": 3}
 

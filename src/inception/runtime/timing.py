@@ -14,9 +14,8 @@ Work = Callable[[], object]
 
 def interleaved(works: Mapping[str, Work], rounds: int, warm_up: int = 2) -> dict[str, list[float]]:
     """Seconds of each work in each round; the works take turns, so that a disturbance hits all alike."""
-    for work in works.values():
-        for _ in range(warm_up):
-            work()
+    for work in list(works.values()) * warm_up:
+        work()
     times: dict[str, list[float]] = {name: [] for name in works}
     for _ in range(rounds):
         for name, work in works.items():

@@ -1,8 +1,7 @@
 """What a module costs when it runs: time on this machine, and memory of activations on any."""
 
 import statistics
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import torch
@@ -13,29 +12,12 @@ from torch.utils._pytree import tree_leaves
 
 from inception.nets.complexity import weightless_copy
 from inception.nets.network import Network
-
-Work = Callable[[], object]
-
-
-def interleaved_times(works: Mapping[str, Work], rounds: int, warm_up: int = 2) -> dict[str, list[float]]:
-    """Seconds of each work in each of `rounds` rounds.
-
-    The works take turns within a round, so that whatever disturbs the machine disturbs all alike.
-    """
-    for work in list(works.values()) * warm_up:
-        work()
-    times: dict[str, list[float]] = {name: [] for name in works}
-    for _ in range(rounds):
-        for name, work in works.items():
-            started = time.perf_counter()
-            work()
-            times[name].append(time.perf_counter() - started)
-    return times
+from inception.runtime.timing import Work, interleaved
 
 
 def median_milliseconds(works: Mapping[str, Work], rounds: int) -> dict[str, float]:
-    """The median of `interleaved_times`, in milliseconds."""
-    times = interleaved_times(works, rounds)
+    """The median time of each work, the works taking turns, in milliseconds."""
+    times = interleaved(works, rounds)
     return {name: 1000 * statistics.median(values) for name, values in times.items()}
 
 

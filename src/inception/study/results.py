@@ -14,6 +14,7 @@ import torch
 import inception
 from inception.errors import DataError
 from inception.files import atomic_write_text
+from inception.runtime.timing import processor_name
 from inception.study.experiment import Experiment, Options, Report, Say, report_from_dict, report_to_dict
 
 
@@ -73,21 +74,12 @@ def command_line(experiment: Experiment, chosen: Options) -> str:
 def machine() -> dict[str, str]:
     """Processor, threads and versions, by name."""
     return {
-        "processor": _processor(),
+        "processor": processor_name(),
         "threads": str(torch.get_num_threads()),
         "torch": torch.__version__,
         "python": platform.python_version(),
         "inception": inception.__version__,
     }
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.processor() or platform.machine())
 
 
 def result_path(folder: Path, name: str) -> Path:

@@ -16,7 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from inception.study.cost import Work, forward_work, median_milliseconds
+from inception.runtime.timing import Work
+from inception.study.cost import forward_work, median_milliseconds
 from inception.study.experiment import Chart, Experiment, Finding, Options, Report, Say, Series, Table, Text
 from inception.study.reduction import module_pairs, multiply_adds
 
