@@ -12,7 +12,8 @@ from inception.data.sources import open_dataset
 from inception.errors import DataError, UsageError
 from inception.evaluate.answers import collect_answers
 from inception.evaluate.crops import CROPS, View, crop_views, cut_views, see
-from inception.evaluate.dense import dense_input, dense_probabilities, map_window
+from inception.evaluate.dense import dense_input, dense_probabilities
+from inception.nets.dense import map_window
 from inception.runtime.classifier import Classifier
 
 SQUARED = tuple(name for name in CROPS if name not in ("single", "dense"))
@@ -212,9 +213,11 @@ def test_dense_evaluation_is_the_classifier_on_every_window_of_the_map(tiny_bund
         ]
     expected = torch.cat(rows).mean(0)
     assert len(rows) > 1
-    assert torch.allclose(dense_probabilities(one, pixels, map_window(one)), expected, atol=1e-6)
+    assert torch.allclose(
+        dense_probabilities(one, pixels, map_window(one.model, 32, 32)), expected, atol=1e-6
+    )
     # On a picture of the network's own size there is one window: the plain answer.
     small = pixels[:1, :, :32, :32]
     assert torch.allclose(
-        dense_probabilities(one, small, map_window(one)), one.probabilities(small)[0], atol=1e-6
+        dense_probabilities(one, small, map_window(one.model, 32, 32)), one.probabilities(small)[0], atol=1e-6
     )

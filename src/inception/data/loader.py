@@ -1,12 +1,12 @@
 """Batches of uint8 images: decoded in threads ahead of the network, in an order fixed by the seed."""
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from threading import Lock
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -39,6 +39,23 @@ View = Callable[[Image.Image, int], Tensor]
 """(RGB image, number of its draw) -> uint8 C x H x W."""
 Finish = Callable[[Tensor, list[int]], Tensor]
 """(uint8 N x C x H x W, numbers of their draws) -> the same shape."""
+
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def ahead(
+    work: Callable[[Item], Result], items: Iterable[Item], workers: int, lead: int | None = None
+) -> Iterator[Result]:
+    """`work` of every item, in order, done in threads and at most `lead` items ahead (None: two a thread)."""
+    source = iter(items)
+    first = 2 * workers if lead is None else lead
+    with ThreadPoolExecutor(workers, thread_name_prefix="load") as pool:
+        queue = deque(pool.submit(work, item) for item in islice(source, first))
+        while queue:
+            yield queue.popleft().result()
+            queue.extend(pool.submit(work, item) for item in islice(source, 1))
 
 
 @dataclass
@@ -103,14 +120,14 @@ class Loader:
         chunks = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
         shares = [chunk[self.rank :: self.ranks] for chunk in chunks]
         numbered = enumerate(shares, first_position)
-        with ThreadPoolExecutor(self.workers, thread_name_prefix="load") as pool:
-            # One task a batch: a task an image would spend more time waiting for Python's lock than decoding.
-            queue = deque(pool.submit(self._batch, *item, view, finish) for item in islice(numbered, 3))
-            while queue:
-                batch = queue.popleft().result()
-                if batch is not None:
-                    yield batch
-                queue.extend(pool.submit(self._batch, *item, view, finish) for item in islice(numbered, 1))
+
+        def load(item: tuple[int, Sequence[int]]) -> Batch | None:
+            return self._batch(*item, view, finish)
+
+        # One task a batch: a task an image would spend more time waiting for Python's lock than decoding.
+        for batch in ahead(load, numbered, self.workers, 3):
+            if batch is not None:
+                yield batch
 
     def _batch(self, position: int, chunk: Sequence[int], view: View, finish: Finish) -> Batch | None:
         views = [(draw, self._view(draw, view)) for draw in chunk]

@@ -1,33 +1,28 @@
 """Several classifiers and several ways of cropping, asked about the same images, each decoded once."""
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
-from typing import TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from inception.data.loader import Loader
+from inception.data.loader import Loader, ahead
 from inception.data.preprocess import Preprocess
 from inception.data.sources import Dataset, Sample
 from inception.errors import DataError
 from inception.evaluate.crops import Crops, Seen, see
-from inception.evaluate.dense import dense_input, dense_probabilities, map_window
+from inception.evaluate.dense import dense_input, dense_probabilities
 from inception.evaluate.ensemble import label_order
 from inception.evaluate.metrics import Evaluation, evaluate_logits
+from inception.nets.dense import map_window
 from inception.runtime.classifier import Classifier
 
 _VIEWS_AT_ONCE = 64
 _SMALLEST = 1e-38
 
 Probabilities = NDArray[np.float32]
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,10 +93,14 @@ def collect_answers(
     found: dict[tuple[int, Crops], list[Probabilities]] = {
         (number, name): [] for number in range(len(classifiers)) for name in crops
     }
+    windows = [
+        map_window(item.model, item.preprocess.height, item.preprocess.width) if "dense" in crops else (0, 0)
+        for item in classifiers
+    ]
     kept: list[int] = []
     for group in _groups(loader, list(dict.fromkeys(item.preprocess for item in classifiers)), crops):
         for number, (classifier, order) in enumerate(zip(classifiers, orders, strict=True)):
-            for name, rows in _ask(classifier, group, crops).items():
+            for name, rows in _ask(classifier, group, crops, windows[number]).items():
                 found[number, name].append(rows if order is None else rows[:, order])
         kept += [item.index for item in group]
         if progress is not None:
@@ -149,18 +148,8 @@ def _groups(
         yield group
 
 
-def ahead(work: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:
-    """`work` of every item, in order, done in threads and at most two a thread ahead."""
-    source = iter(items)
-    with ThreadPoolExecutor(workers, thread_name_prefix="prepare") as pool:
-        queue = deque(pool.submit(work, item) for item in islice(source, 2 * workers))
-        while queue:
-            yield queue.popleft().result()
-            queue.extend(pool.submit(work, item) for item in islice(source, 1))
-
-
 def _ask(
-    classifier: Classifier, group: Sequence[_Prepared], crops: Sequence[Crops]
+    classifier: Classifier, group: Sequence[_Prepared], crops: Sequence[Crops], window: tuple[int, int]
 ) -> dict[Crops, Probabilities]:
     """The classifier's answers for a group of G images: G x K for each way of cropping."""
     answers: dict[Crops, list[Probabilities]] = {name: [] for name in crops}
@@ -174,7 +163,6 @@ def _ask(
             for name, mean in zip(cropped, one.weights @ part.numpy(), strict=True):
                 answers[name].append(mean)
     if "dense" in crops:
-        window = map_window(classifier)
         for item in group:
             pixels = item.dense[classifier.preprocess]
             answers["dense"].append(dense_probabilities(classifier, pixels, window).numpy())

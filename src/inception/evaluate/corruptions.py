@@ -16,10 +16,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 from torch import Tensor
 
-from inception.data.loader import Loader
+from inception.data.loader import Loader, ahead
 from inception.data.preprocess import Preprocess, to_tensor
 from inception.errors import DataError
-from inception.evaluate.answers import ahead
 from inception.evaluate.metrics import Interval, wilson_interval
 from inception.evaluate.significance import mean_interval
 from inception.runtime.classifier import Classifier

@@ -43,7 +43,7 @@ def dense_probabilities(classifier: Classifier, pixels: Tensor, window: tuple[in
     Args:
         classifier: of any network of the family, whatever its head.
         pixels: uint8 N x C x H x W of one image (`dense_input`), at least as large as the network's input.
-        window: `map_window` of the classifier.
+        window: rows and columns of the map of one crop (`map_window`).
 
     Returns:
         float32 of length num_classes, on the CPU, summing to 1.
@@ -54,8 +54,3 @@ def dense_probabilities(classifier: Classifier, pixels: Tensor, window: tuple[in
         logits = dense_logits(model, images.contiguous(memory_format=torch.channels_last), window).float()
     mean: Tensor = torch.softmax(logits / classifier.bundle.temperature, dim=1).mean((0, 2, 3)).cpu()
     return mean
-
-
-def map_window(classifier: Classifier) -> tuple[int, int]:
-    """Rows and columns of the feature map of one crop."""
-    return classifier.model.map_size(classifier.preprocess.height, classifier.preprocess.width)

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from inception.data.loader import ahead
 from inception.errors import InceptionError, UsageError
-from inception.evaluate.answers import ahead
 from inception.nets.endpoints import resolve_endpoint
 from inception.runtime.classifier import Classifier
 from inception.runtime.device import autocast

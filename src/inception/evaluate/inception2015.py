@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from inception.data.loader import ahead
 from inception.errors import DataError, InceptionError, UsageError, WeightsError
-from inception.evaluate.answers import ahead
 from inception.nets.architecture import Architecture, build, changed
 from inception.nets.blocks import Mixed
 from inception.nets.inception_v3 import INCEPTION_V3

@@ -2,7 +2,14 @@
 
 from torch import Tensor
 
+from inception.nets.complexity import endpoint_shapes
 from inception.nets.network import Network
+
+
+def map_window(network: Network, height: int, width: int) -> tuple[int, int]:
+    """Rows and columns of the last feature map for images of this size; nothing is computed."""
+    _, rows, columns = endpoint_shapes(network, (height, width))[network.endpoints[-1]]
+    return rows, columns
 
 
 def dense_logits(network: Network, images: Tensor, window: tuple[int, int] | None = None) -> Tensor:
@@ -16,14 +23,14 @@ def dense_logits(network: Network, images: Tensor, window: tuple[int, int] | Non
     Args:
         network: in evaluation mode, with its pool.
         images: normalised float N x in_chans x H x W.
-        window: rows and columns of a window of the map; None: `network.map_size` of its own image size.
+        window: rows and columns of a window of the map; None: `map_window` of its own image size.
 
     Returns N x num_classes x H' x W'. Raises ValueError for a network in training mode or without its pool,
     or images smaller than a window.
     """
     if network.training or not network.head.pooled:
         raise ValueError("dense logits need a network in evaluation mode, with its pool")
-    rows, columns = window or network.map_size(network.image_size, network.image_size)
+    rows, columns = window or map_window(network, network.image_size, network.image_size)
     maps = network.forward_features(images)
     if maps.shape[2] < rows or maps.shape[3] < columns:
         raise ValueError(

@@ -137,7 +137,7 @@ class Network(nn.Module):
         width = channels[self.endpoints[-1]]
         self.head: FullyConnectedHead | HiddenHead | PooledHead
         if plan.head == "fully_connected":
-            side, _ = self.map_size(plan.image_size, plan.image_size)
+            side = self._map_size(plan.image_size)
             self.head = FullyConnectedHead(width, side, hidden=plan.style.depth(1024))
         elif isinstance(plan.head, Hidden):
             self.head = HiddenHead(width, plan.head, plan.style)
@@ -163,13 +163,12 @@ class Network(nn.Module):
             return ConvolutionalClassifier(self.num_features, num_classes, self.map_style)
         return classifier(self.num_features, num_classes)
 
-    def map_size(self, height: int, width: int) -> tuple[int, int]:
-        """Height and width of the last feature map for images of this size; nothing is computed."""
+    def _map_size(self, image_size: int) -> int:
         stages = nn.Sequential(*(getattr(self, name) for name in self.endpoints))
-        probe = torch.zeros(1, self.in_chans, height, width, device="meta")
+        probe = torch.zeros(1, self.in_chans, image_size, image_size, device="meta")
         with torch.no_grad():
             feature_map: Tensor = copy.deepcopy(stages).eval().to("meta")(probe)
-        return int(feature_map.shape[2]), int(feature_map.shape[3])
+        return int(feature_map.shape[-1])
 
     def _run(self, x: Tensor, taps: Collection[str], last: str) -> tuple[Tensor, dict[str, Tensor]]:
         """Run the stages up to `last`, keeping the outputs of those named in `taps`."""
