@@ -15,6 +15,7 @@ from inception.weights.importer import import_weights
 
 MEMBER_LIMIT_BYTES = 2 << 30
 """The largest file that is taken out of an archive (2 GB)."""
+NOT_VERIFIED = "not verified: none is published"
 _CHUNK_BYTES = 1 << 20
 
 
@@ -143,6 +144,3 @@ def published_bundle(
         license=entry.license,
     )
     return bundle
-
-
-NOT_VERIFIED = "not verified: none is published"
