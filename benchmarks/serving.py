@@ -33,7 +33,8 @@ import torch
 from PIL import Image
 from serving_load import CLIENTS, Server, Tally, closed_loop, open_loop, request_bytes, serving
 
-from inception.runtime.classifier import Classifier, load
+from inception.runtime.classifier import Classifier
+from inception.runtime.loading import load
 
 PARTS = ("throughput", "latency", "overload", "sigterm", "kill", "soak")
 BATCH = 8

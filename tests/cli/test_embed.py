@@ -8,7 +8,7 @@ import pytest
 from shapes import COLOURS, shape_picture
 
 from inception.evaluate.embeddings import features
-from inception.runtime.classifier import load
+from inception.runtime.loading import load
 
 
 @pytest.fixture

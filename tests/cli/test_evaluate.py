@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from shapes import COLOURS
 
-from inception.runtime.classifier import load
+from inception.runtime.loading import load
 from inception.weights.bundle import load_bundle, save_bundle
 
 

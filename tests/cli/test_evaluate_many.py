@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from shapes import write_shapes
 
-from inception.runtime.classifier import load
+from inception.runtime.loading import load
 from inception.weights.bundle import load_bundle, save_bundle
 
 

@@ -11,7 +11,7 @@ import zipfile
 import pytest
 from shapes import COLOURS, shape_picture
 
-from inception.runtime.classifier import load
+from inception.runtime.loading import load
 
 
 @pytest.fixture

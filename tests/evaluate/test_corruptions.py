@@ -27,7 +27,8 @@ from inception.evaluate.corruptions import (
 )
 from inception.evaluate.metrics import evaluate_logits, wilson_interval
 from inception.evaluate.plots import to_png, to_svg
-from inception.runtime.classifier import Classifier, load
+from inception.runtime.classifier import Classifier
+from inception.runtime.loading import load
 
 PICTURE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (56, 56, 3), dtype=np.uint8)).resize(
     (224, 224), Image.Resampling.BICUBIC

@@ -12,8 +12,8 @@ from inception.explain.examples import Example, find_examples, receptive_side
 from inception.explain.gallery import Channel, channel_branches, expand, make_pictures, recipe_key
 from inception.explain.gallery_page import write_gallery
 from inception.explain.render import Settings
-from inception.runtime.classifier import load
 from inception.runtime.inputs import expand_inputs
+from inception.runtime.loading import load
 
 SETTINGS = Settings(steps=2, precision="float32")
 

@@ -13,8 +13,9 @@ from shapes import COLOURS, shape_picture
 
 from inception.data.decode import decode_image
 from inception.errors import ImageError, UsageError
-from inception.runtime.classifier import Classifier, Prediction, Score, load, open_image
+from inception.runtime.classifier import Classifier, Prediction, Score, open_image
 from inception.runtime.device import choose_device, choose_precision
+from inception.runtime.loading import load
 
 
 @pytest.fixture(scope="module")

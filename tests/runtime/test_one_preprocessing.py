@@ -12,9 +12,10 @@ from inception.data.loader import Loader
 from inception.data.preprocess import Preprocess
 from inception.data.sources import open_dataset
 from inception.evaluate.measure import collect_logits, evaluate_bundle
-from inception.runtime.classifier import Classifier, load
+from inception.runtime.classifier import Classifier
 from inception.runtime.device import choose_device
 from inception.runtime.inputs import expand_inputs
+from inception.runtime.loading import load
 from inception.train.log import Silent
 from inception.train.loop import Setting, validate
 

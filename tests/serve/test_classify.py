@@ -4,7 +4,7 @@ import pytest
 import torch
 from servers import Served, multipart
 
-from inception.runtime.classifier import load
+from inception.runtime.loading import load
 
 
 @pytest.fixture(scope="module")

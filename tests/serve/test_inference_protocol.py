@@ -11,7 +11,7 @@ from PIL import Image
 from servers import Reply, Served
 
 from inception.runtime.answering import softmax
-from inception.runtime.classifier import load
+from inception.runtime.loading import load
 
 PATH = "/v2/models/shapes"
 LENGTH = "Inference-Header-Content-Length"

@@ -12,7 +12,7 @@ from shapes import COLOURS, shape_picture, tiny_config, write_shapes
 from inception.data.sources import open_dataset
 from inception.errors import DataError, TrainingError, UsageError
 from inception.evaluate.measure import evaluate_bundle
-from inception.runtime.classifier import load
+from inception.runtime.loading import load
 from inception.train.run import train_bundle
 from inception.weights.bundle import Bundle, load_bundle, save_bundle
 

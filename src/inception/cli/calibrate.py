@@ -9,7 +9,8 @@ from inception.data.loader import Loader
 from inception.data.sources import Dataset
 from inception.evaluate.measure import collect_logits, open_to_measure
 from inception.evaluate.recalibrate import Calibration, calibrate
-from inception.runtime.classifier import Classifier, load
+from inception.runtime.classifier import Classifier
+from inception.runtime.loading import load
 from inception.weights.bundle import save_bundle
 
 

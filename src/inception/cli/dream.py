@@ -72,7 +72,8 @@ def dream(
     """Dream on IMAGE with the network in BUNDLE; the picture keeps its size."""
     from inception.explain.animation import FORMATS, check_format
     from inception.explain.dream import DreamSettings
-    from inception.runtime.classifier import load, open_image
+    from inception.runtime.classifier import open_image
+    from inception.runtime.loading import load
 
     suffix = output.suffix.lower()
     if suffix in FORMATS:

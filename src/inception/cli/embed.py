@@ -23,8 +23,8 @@ from inception.evaluate.embeddings import (
     stacked,
 )
 from inception.files import atomic_path, atomic_write_text
-from inception.runtime.classifier import load
 from inception.runtime.inputs import expand_inputs
+from inception.runtime.loading import load
 
 FORMATS = (".npy", ".parquet")
 _ROW_GROUP = 1024

@@ -24,7 +24,8 @@ from inception.evaluate.measure import Measurement, evaluate_bundle
 from inception.evaluate.metrics import Interval
 from inception.evaluate.significance import score_intervals
 from inception.files import atomic_write_text
-from inception.runtime.classifier import Classifier, load
+from inception.runtime.classifier import Classifier
+from inception.runtime.loading import load
 from inception.train.log import METRICS_FILE, read_rows
 
 SHOWN_CLASSES = 50

@@ -17,7 +17,8 @@ from inception.evaluate.ensemble import average, fit_weights, label_order
 from inception.evaluate.measure import Measurement, open_to_measure
 from inception.evaluate.metrics import Evaluation, Interval
 from inception.evaluate.table3 import Comparison, Row, compare, table3
-from inception.runtime.classifier import Classifier, load
+from inception.runtime.classifier import Classifier
+from inception.runtime.loading import load
 
 TABLE3_CROPS: tuple[Crops, ...] = ("1", "10", "144")
 

@@ -82,8 +82,8 @@ def explain(
     from inception.explain.attribution import Options
     from inception.explain.gallery import save_png
     from inception.explain.pictures import sheet
-    from inception.runtime.classifier import load
     from inception.runtime.inputs import expand_inputs
+    from inception.runtime.loading import load
 
     if output.suffix.lower() != ".png":
         raise UsageError(f"the output is a .png, not '{output.name}'")

@@ -12,7 +12,7 @@ from inception.errors import UsageError
 from inception.evaluate.corruptions import CORRUPTIONS, Robustness, corrupted_views, measure_robustness
 from inception.evaluate.measure import open_to_measure
 from inception.files import atomic_write_bytes, atomic_write_text
-from inception.runtime.classifier import load
+from inception.runtime.loading import load
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

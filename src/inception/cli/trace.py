@@ -45,7 +45,8 @@ def trace(
     from inception.explain.attribution import Question
     from inception.explain.objectives import find_label
     from inception.explain.trace import branch_picture, map_picture, trace_branches
-    from inception.runtime.classifier import load, open_image
+    from inception.runtime.classifier import open_image
+    from inception.runtime.loading import load
 
     for path in (output, maps):
         if path is not None and path.suffix.lower() != ".png":

@@ -68,7 +68,7 @@ def visualize(
     beside the page, and a second run makes only those that are missing.
     """
     from inception.explain.render import Settings
-    from inception.runtime.classifier import load
+    from inception.runtime.loading import load
 
     gallery = output.suffix.lower() in GALLERY_SUFFIXES
     _check(output, gallery, targets, diversity, other, examples)

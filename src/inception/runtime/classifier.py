@@ -1,8 +1,5 @@
 """A bundle that answers with PyTorch: images in, labels and probabilities out."""
 
-from pathlib import Path
-from typing import cast
-
 import torch
 from torch import Tensor
 
@@ -18,11 +15,10 @@ from inception.runtime.answering import (
     open_image,
 )
 from inception.runtime.device import autocast, choose_device, choose_precision, place
-from inception.runtime.session import open_planned
-from inception.weights.bundle import Bundle, load_bundle
+from inception.weights.bundle import Bundle
 
 # What `Answering` gives is offered here too: to users it is one thing with the classifier.
-__all__ = ["Classifier", "ImageSource", "Prediction", "Score", "load", "open_image"]
+__all__ = ["Classifier", "ImageSource", "Prediction", "Score", "open_image"]
 
 
 class Classifier(Answering):
@@ -60,9 +56,3 @@ class Classifier(Answering):
     def probabilities(self, batch: Tensor) -> Tensor:
         """As `logits`, after the bundle's temperature and softmax: float32 N x num_classes, rows sum to 1."""
         return torch.softmax(self.logits(batch) / self.temperature, dim=1)
-
-
-def load(path: str | Path, device: str = "auto", precision: str = "float32") -> Classifier:
-    """`inception.load`: see `inception.runtime.loading.load`, which needs no PyTorch for some bundles."""
-    planned = open_planned(Path(path), device, precision)
-    return Classifier(load_bundle(path), device, precision) if planned is None else cast(Classifier, planned)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from inception.errors import InceptionError, UsageError
-from inception.runtime.classifier import load
+from inception.runtime.loading import load
 from inception.serve import wire
 from inception.serve.answers import Answer, Answerer, Ask
 
