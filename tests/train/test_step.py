@@ -390,3 +390,20 @@ def test_a_request_to_stop_while_measuring_is_answered_at_once(shapes, tmp_path)
     train_bundle(tiny_config(shapes, tmp_path / "run", epochs=3, resume=True))
     train_bundle(tiny_config(shapes, tmp_path / "straight", epochs=3))
     assert_same_run(tmp_path / "run", tmp_path / "straight")
+
+
+def test_a_compiled_step_is_the_same_step(tmp_path):
+    plain, compiled = make_step(model="lenet5"), make_step(model="lenet5", compile="yes")
+    batch = make_batch()
+    assert compiled(batch, 0.1).loss == pytest.approx(plain(batch, 0.1).loss, rel=1e-5)
+    for ours, theirs in zip(compiled.network.parameters(), plain.network.parameters(), strict=True):
+        assert torch.allclose(ours, theirs, atol=1e-6)
+
+
+def test_without_a_compiler_one_sentence(monkeypatch):
+    def refuse(function, **options):
+        raise RuntimeError("no C++ compiler")
+
+    monkeypatch.setattr(torch, "compile", refuse)
+    with pytest.raises(UsageError, match=r"cannot compile \(no C\+\+ compiler\)"):
+        make_step(compile="yes")

@@ -171,6 +171,12 @@ def test_no_bundle_at_all(tmp_path):
         load_bundle(tmp_path)
 
 
+def test_a_run_folder_points_to_its_bundle(tiny_bundle, tmp_path):
+    save_bundle(tiny_bundle, tmp_path / "bundle")
+    with pytest.raises(BundleError, match="it is a run folder: its bundle is"):
+        load_bundle(tmp_path)
+
+
 def test_the_manifest_has_a_size_limit(saved, monkeypatch):
     monkeypatch.setattr(module, "MANIFEST_LIMIT_BYTES", 100)
     with pytest.raises(BundleError, match="more than 100"):

@@ -57,6 +57,9 @@ class TrainConfig:
     augment: Literal["auto", "none", "shift", "cutout", "crop", "paper"] = _option(
         "auto", "training views", ("auto", *AUGMENTS)
     )
+    whiten: bool = _option(
+        False, "first convolution: the principal components of the training images' patches, kept fixed"
+    )
     mixup: float = _option(0.0, "strength of mixing two images (about 0.2); 0 for none")
     cutmix: float = _option(0.0, "strength of cutting one image into another (about 1.0); 0 for none")
     class_balance: Literal["none", "weights", "sampling"] = _option(
@@ -81,6 +84,9 @@ class TrainConfig:
         "auto", "arithmetic of the network", ("auto", "float32", "bfloat16")
     )
     device: str = _option("auto", "auto, cpu, cuda, cuda:1, mps")
+    compile: Literal["auto", "yes", "no"] = _option(
+        "auto", "torch.compile the network; auto: on CUDA, in runs long enough", ("auto", "yes", "no")
+    )
     workers: int = _option(2, "decoding threads")
     seed: int = _option(0, "seed of weights, order, views and dropout")
     strict: bool = _option(False, "stop at the first unreadable image instead of skipping it")

@@ -20,6 +20,7 @@ from inception.runtime.device import Precision, autocast, place
 from inception.train.checkpoint import CHECKPOINT_FOLDER, load_checkpoint, save_checkpoint
 from inception.train.config import TrainConfig
 from inception.train.distributed import averaged_gradients
+from inception.train.feed import feed
 from inception.train.interrupt import Interrupted, StopRequest
 from inception.train.layers import freeze_below, scale_rates
 from inception.train.log import MetricsLog, Observer, Row
@@ -76,11 +77,11 @@ class TrainingLoop:
         self.state = TrainingState(
             self.network, optimizer, average, Progress(), setting.device, setting.ranks
         )
+        self.batches_per_epoch = setting.train.batch_count(config.batch_size)
         labels = [sample.label for sample in setting.train.samples]
         self.step = Step(
             model, self.network, config, self.state, setting.preprocess, setting.precision, labels
         )
-        self.batches_per_epoch = setting.train.batch_count(config.batch_size)
         self.augment = chosen_augment(config)
         self.checkpoints = setting.folder / CHECKPOINT_FOLDER
         self._saved_at = time.monotonic()
@@ -152,7 +153,7 @@ class TrainingLoop:
             setting.preprocess, self.augment, config.batch_size, config.seed, progress.epoch, progress.batch
         )
         started = time.monotonic()
-        for batch in batches:
+        for batch in feed(batches, setting.device):
             self._require_share(batch.position)
             tally = self.step(batch, self._learning_rate(progress.step), self._wish(stop))
             progress.loss_sum += tally.loss * tally.seen if tally.seen else 0.0

@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch import nn
+from PIL import Image
+from torch import Tensor, nn
 
 from inception.data.loader import Loader
 from inception.data.preprocess import Preprocess
@@ -22,9 +23,12 @@ from inception.train.log import METRICS_FILE, Observer
 from inception.train.loop import Setting
 from inception.train.optimizer import is_batch_normalized
 from inception.train.ranks import ALONE, Ranks, own_device
+from inception.train.whiten import whiten
 from inception.weights.bundle import Bundle, load_bundle
 
 SIDE_SAMPLES = 32
+WHITEN_SAMPLES = 2000
+COMPILED_STEPS = 5000
 # A resumed run is the same run: only these may be said anew.
 RESUMABLE = (
     "data",
@@ -99,12 +103,15 @@ def prepare(config: TrainConfig, observer: Observer, ranks: Ranks = ALONE) -> Pr
             dataset.flip_safe,
             normalized=_is_normalized(config.model or DEFAULT_NETWORK),
         )
+        config = replace(config, compile=_choose_compile(config, len(loader)))
     torch.manual_seed(config.seed)
     preprocess = _choose_preprocess(config, start)
     network = _build(config, start, dataset, preprocess)
     if config.unfreeze:
         resolve_endpoint(config.unfreeze, network.endpoints, network.aliases)
     _check_batches(config, ranks, bool(dataset.split("val")))
+    if config.whiten:
+        whiten(network, preprocess.normalize(_spread_images(loader, preprocess)))
     setting = _make_setting(config, folder, dataset, loader, preprocess, observer, ranks)
     plan = "linear probe" if config.freeze else f"{config.epochs} epoch{'s' * (config.epochs != 1)}"
     observer.message(
@@ -157,6 +164,8 @@ def _check_start(config: TrainConfig, start: Bundle | None) -> None:
             if getattr(config, name):
                 raise UsageError(f"--{name} needs a trained network: give --weights BUNDLE")
         return
+    if config.whiten:
+        raise UsageError("--whiten replaces the first convolution of a fresh network: drop --weights or it")
     if config.model and canonical_name(config.model) != start.network:
         raise UsageError(
             f"--model {config.model}, but {config.weights} holds a {start.network}: drop --model"
@@ -227,18 +236,35 @@ def _make_setting(
     )
 
 
-def _typical_side(loader: Loader) -> int:
-    """Median of the shorter sides of a few training images, in pixels."""
-    positions = np.linspace(0, len(loader) - 1, min(SIDE_SAMPLES, len(loader))).astype(int)
-    sides = []
-    for position in positions:
+def _choose_compile(config: TrainConfig, images: int) -> Literal["yes", "no"]:
+    """Compiling takes minutes: it must be earned back."""
+    if config.compile != "auto":
+        return config.compile
+    steps = config.epochs * (images // config.batch_size)
+    return "yes" if choose_device(config.device).type == "cuda" and steps >= COMPILED_STEPS else "no"
+
+
+def _spread(loader: Loader, count: int) -> list[Image.Image]:
+    """About `count` of the training images from all over the set; unreadable ones are left out."""
+    images = []
+    for position in np.linspace(0, len(loader) - 1, min(count, len(loader))).astype(int):
         try:
-            sides.append(min(loader.image(int(position)).size))
+            images.append(loader.image(int(position)))
         except DataError:
             continue
-    if not sides:
-        raise DataError(f"none of {len(positions)} sampled images of {loader.dataset.name} can be read")
-    return int(np.median(sides))
+    if not images:
+        raise DataError(f"none of the sampled images of {loader.dataset.name} can be read")
+    return images
+
+
+def _typical_side(loader: Loader) -> int:
+    """Median of the shorter sides of a few training images, in pixels."""
+    return int(np.median([min(image.size) for image in _spread(loader, SIDE_SAMPLES)]))
+
+
+def _spread_images(loader: Loader, preprocess: Preprocess) -> Tensor:
+    """Some training images as the network's uint8 input, N x C x H x W."""
+    return torch.stack([preprocess.apply(image) for image in _spread(loader, WHITEN_SAMPLES)])
 
 
 def _choose_preprocess(config: TrainConfig, start: Bundle | None) -> Preprocess:

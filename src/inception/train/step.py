@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from inception.data.loader import Batch
 from inception.data.preprocess import Preprocess
-from inception.errors import TrainingError
+from inception.errors import TrainingError, UsageError, first_line
 from inception.nets.network import Network
 from inception.nets.output import Output
 from inception.runtime.device import Precision, autocast
@@ -47,6 +47,17 @@ def even_parts(count: int, parts: int) -> list[slice]:
     return [slice(first, last) for first, last in pairwise(edges)]
 
 
+def compiled(model: nn.Module) -> nn.Module:
+    """`model` through torch.compile. Raises UsageError where nothing can be compiled (no C++ compiler)."""
+    try:
+        torch.compile(torch.sin)(torch.ones(8))
+    except Exception as error:
+        raise UsageError(
+            f"this machine cannot compile ({first_line(error)}): install a C++ compiler, or --compile no"
+        ) from error
+    return torch.compile(model, dynamic=False)  # type: ignore[return-value]
+
+
 class Step:
     """Makes the steps of one run.
 
@@ -66,6 +77,7 @@ class Step:
         labels: list[int],
     ) -> None:
         self.model, self.network = model, network
+        self.forward = compiled(model) if config.compile == "yes" else model
         self.config, self.state = config, state
         self.preprocess, self.precision = preprocess, precision
         self.class_weights: Tensor | None = None
@@ -74,7 +86,7 @@ class Step:
         self._skipped_in_a_row = 0
 
     def __call__(self, batch: Batch, rate: float, flag: int = 0) -> Tally:
-        """Train on this process's share of a batch, at the learning rate `rate`.
+        """Train on this process's share of a batch (on the device, see `feed`), at the learning rate `rate`.
 
         Raises TrainingError when a loss or, with `skip_nonfinite`, too many losses are not finite.
         """
@@ -83,7 +95,7 @@ class Step:
         statistics = self._statistics() if self.config.skip_nonfinite else {}
         images, targets = self._inputs(batch)
         self.state.optimizer.zero_grad(set_to_none=True)
-        tally = self._backward(images, targets, batch.targets.to(self.state.device), flag)
+        tally = self._backward(images, targets, batch.targets, flag)
         self.state.progress.step += 1
         if not math.isfinite(tally.loss) or (self.config.skip_nonfinite and not self._finite_gradients()):
             self._refuse(tally.loss)
@@ -98,9 +110,8 @@ class Step:
         return tally
 
     def _inputs(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        config, progress, device = self.config, self.state.progress, self.state.device
-        images = self.preprocess.normalize(batch.images.to(device, non_blocking=True))
-        targets = batch.targets.to(device, non_blocking=True)
+        config, progress = self.config, self.state.progress
+        images, targets = self.preprocess.normalize(batch.images), batch.targets
         if config.mixup or config.cutmix:
             rng = mix_generator(config.seed, progress.epoch, batch.position, self.state.ranks.rank)
             images, targets = mix_batch(
@@ -120,7 +131,7 @@ class Step:
         for part in parts:
             with without_exchange(self.model, part is not parts[-1]):
                 with autocast(self.state.device, self.precision):
-                    output: Output = self.model(images[part])
+                    output: Output = self.forward(images[part])
                 loss = training_loss(
                     output, targets[part], config.label_smoothing, config.aux_weight, self.class_weights
                 )

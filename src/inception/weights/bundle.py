@@ -252,7 +252,9 @@ def _read_files(path: Path) -> tuple[bytes, bytes]:
         with zipfile.ZipFile(path) as archive:
             return _read_archive(archive, path)
     except FileNotFoundError as error:
-        raise BundleError(f"{path} is not a bundle: {Path(error.filename).name} is missing") from error
+        inner = path / "bundle"
+        hint = f" (it is a run folder: its bundle is {inner})" if (inner / MANIFEST_FILE).exists() else ""
+        raise BundleError(f"{path} is not a bundle: {Path(error.filename).name} is missing{hint}") from error
     except (OSError, zipfile.BadZipFile, RuntimeError, EOFError, ValueError, struct.error) as error:
         raise BundleError(f"{path} cannot be read as a bundle: {error}") from error
 

@@ -1,0 +1,46 @@
+"""Batches brought to the device while it still works on the batch before."""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
+
+import torch
+
+from inception.data.loader import Batch
+
+Item = TypeVar("Item")
+
+
+def one_ahead(items: Iterable[Item], start: Callable[[Item], Item]) -> Iterator[Item]:
+    """`start` of every item, in order; each is begun before the one before it is handed out."""
+    waiting: list[Item] = []
+    for item in items:
+        waiting.append(start(item))
+        if len(waiting) == 2:
+            yield waiting.pop(0)
+    yield from waiting
+
+
+def feed(batches: Iterable[Batch], device: torch.device) -> Iterator[Batch]:
+    """The batches with images and targets on `device`.
+
+    On CUDA each is copied from pinned memory on a stream of its own, one batch ahead of its step.
+    """
+    if device.type != "cuda":
+        for batch in batches:
+            yield batch._replace(images=batch.images.to(device), targets=batch.targets.to(device))
+        return
+    stream = torch.cuda.Stream(device)
+
+    def start(batch: Batch) -> Batch:
+        with torch.cuda.stream(stream):
+            images, targets = (
+                tensor.pin_memory().to(device, non_blocking=True) for tensor in (batch.images, batch.targets)
+            )
+        return batch._replace(images=images, targets=targets)
+
+    for batch in one_ahead(batches, start):
+        current = torch.cuda.current_stream(device)
+        current.wait_stream(stream)
+        for tensor in (batch.images, batch.targets):
+            tensor.record_stream(current)
+        yield batch
