@@ -9,6 +9,7 @@ from inception.errors import UsageError
 from inception.nets.registry import build_network
 from inception.train.run import train_bundle
 from inception.train.whiten import first_convolution, whiten
+from inception.weights.bundle import load_bundle
 
 
 def smooth_images(count: int = 64) -> torch.Tensor:
@@ -56,5 +57,6 @@ def test_a_run_keeps_the_first_convolution_and_the_bundle_holds_it(tmp_path):
     outcomes = []
     for epochs in (1, 2):
         config = tiny_config(tmp_path / "data", tmp_path / f"run{epochs}", epochs=epochs, whiten=True)
-        outcomes.append(first_convolution(train_bundle(config).bundle.build()).weight)
+        bundle = load_bundle(train_bundle(config).bundle)
+        outcomes.append(first_convolution(bundle.build()).weight)
     assert torch.equal(outcomes[0], outcomes[1])
