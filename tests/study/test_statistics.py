@@ -32,3 +32,7 @@ def test_differences_are_paired():
     assert found.mean == pytest.approx(0.1)
     assert verdict_of(found) == "confirmed"
     assert verdict_of(difference([0.9, 1.9, 3.0], [1.0, 2.0, 3.1])) == "corrected"
+
+
+def test_a_share_is_printed_between_0_and_100():
+    assert estimate([0.2, 0.95]).percent() == "57.5 (0.0 to 100.0)"

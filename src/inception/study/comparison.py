@@ -56,8 +56,8 @@ def accuracy_chart(names: Mapping[str, Text], outcomes: Outcomes) -> Chart:
     series = Series(
         Text("top-1", "Top-1"),
         tuple(item.mean for item in estimates),
-        tuple(item.low for item in estimates) if several else (),
-        tuple(item.high for item in estimates) if several else (),
+        tuple(max(item.low, 0.0) for item in estimates) if several else (),
+        tuple(min(item.high, 100.0) for item in estimates) if several else (),
     )
     return Chart(
         "bars",

@@ -15,8 +15,9 @@ class Estimate(NamedTuple):
     n: int
 
     def percent(self) -> str:
-        """As per cent with the interval, such as `91.2 (90.1 to 92.3)`."""
-        ends = "" if math.isinf(self.high) else f" ({100 * self.low:.1f} to {100 * self.high:.1f})"
+        """A share as per cent with the interval, such as `91.2 (90.1 to 92.3)`, cut off at 0 and 100."""
+        low, high = max(self.low, 0.0), min(self.high, 1.0)
+        ends = "" if math.isinf(self.high) else f" ({100 * low:.1f} to {100 * high:.1f})"
         return f"{100 * self.mean:.1f}{ends}"
 
 
