@@ -10,7 +10,7 @@ from torch import Tensor
 
 from inception.nets.network import Network
 from inception.runtime.device import autocast
-from inception.train.loop import EVALUATION_BATCH, Setting
+from inception.train.trainee import EVALUATION_BATCH, Setting
 
 PENALTIES = (300.0, 100.0, 30.0, 10.0, 3.0)
 """Candidate L2 penalties, strongest first, for features scaled to unit variance (sklearn's 1/C)."""

@@ -53,6 +53,7 @@ class Step:
     Args:
         model: the network, or the wrapper that averages its gradients over several processes.
         labels: of the training images, for balanced class weights.
+        multilabel: whether an image may have several labels; targets are then float32 N x num_classes.
     """
 
     def __init__(
@@ -64,10 +65,12 @@ class Step:
         preprocess: Preprocess,
         precision: Precision,
         labels: list[int],
+        multilabel: bool = False,
     ) -> None:
         self.model, self.network = model, network
         self.config, self.state = config, state
         self.preprocess, self.precision = preprocess, precision
+        self.multilabel = multilabel
         self.class_weights: Tensor | None = None
         if config.class_balance == "weights":
             self.class_weights = balanced_weights(labels, network.num_classes).to(state.device)
@@ -91,6 +94,8 @@ class Step:
                 buffer.copy_(value)
             return Tally(math.nan, 0, 0, tally.flag)
         self._skipped_in_a_row = 0
+        if self.config.clip_gradient > 0.0:
+            nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip_gradient)
         self.state.optimizer.step()
         if self.state.ranks.count > 1 and self.config.batch_norm_across == "each":
             take_first_statistics(self.network)
@@ -122,16 +127,27 @@ class Step:
                 with autocast(self.state.device, self.precision):
                     output: Output = self.model(images[part])
                 loss = training_loss(
-                    output, targets[part], config.label_smoothing, config.aux_weight, self.class_weights
+                    output,
+                    targets[part],
+                    config.label_smoothing,
+                    config.aux_weight,
+                    self.class_weights,
+                    self.multilabel,
                 )
                 share = len(targets[part]) * ranks.count / seen
                 (loss * share if share != 1.0 else loss).backward()  # type: ignore[no-untyped-call]
             loss_sum += float(loss.detach()) * len(targets[part])
-            correct += int((output.logits.argmax(1) == classes[part]).sum())
+            correct += self._count_right(output.logits, classes[part])
         sums: list[Any] = [loss_sum, correct, flag]
         if ranks.count > 1:
             sums = ranks.add_up(torch.tensor(sums, dtype=torch.float64)).tolist()
         return Tally(sums[0] / seen, int(sums[1]) if math.isfinite(sums[1]) else 0, seen, int(sums[2]))
+
+    def _count_right(self, logits: Tensor, classes: Tensor) -> int:
+        """Images answered rightly; with several labels, those of which every label is right."""
+        if self.multilabel:
+            return int(((logits > 0.0) == (classes > 0.5)).all(1).sum())
+        return int((logits.argmax(1) == classes).sum())
 
     def _keeps_statistics(self, counts: list[int], parts: int) -> bool:
         """Whether batch norms keep their statistics: frozen, or a single image is left over for them."""
