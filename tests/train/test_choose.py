@@ -8,6 +8,7 @@ from test_run import fine_shapes, rows, same_weights  # noqa: F401
 
 from inception.nets.registry import build_network
 from inception.train import choose as choose_module
+from inception.train import range_test
 from inception.train.choose import Candidate, Pilot, _best, candidates
 from inception.train.config import TrainConfig, resolve
 from inception.train.layers import last_third
@@ -116,7 +117,8 @@ def test_no_epoch_below_the_probe_is_kept(trained, tmp_path):
     assert result.metrics["top1"] == probe["val_top1"]
 
 
-def test_a_range_test_settles_the_rate_of_the_pilots(trained, fine_shapes, tmp_path):  # noqa: F811
+def test_a_range_test_settles_the_rate_of_the_pilots(trained, fine_shapes, tmp_path, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(range_test, "STEPS", 30)
     config = tiny_config(
         fine_shapes,
         tmp_path / "run",
@@ -127,4 +129,8 @@ def test_a_range_test_settles_the_rate_of_the_pilots(trained, fine_shapes, tmp_p
     )
     result = train_bundle(config)
     found = json.loads((tmp_path / "run" / "learning_rate.json").read_text())
-    assert load_bundle(result.bundle).provenance["recipe"]["learning_rate"] == found["suggestion"]
+    provenance = load_bundle(result.bundle).provenance
+    assert provenance["recipe"]["learning_rate"] == found["suggestion"]
+    tried = {(pilot["unfreeze"], pilot["learning_rate"]) for pilot in provenance["choice"]["pilots"]}
+    stage = last_third(network())
+    assert tried == {("all", found["suggestion"]), (stage, found["suggestion"]), ("none", 0.0)}

@@ -141,12 +141,8 @@ def test_what_has_no_meaning_refuses(several, trained, squares, shapes, tmp_path
         (["calibrate", bundle, str(squares)], "one label an image"),
         (["robustness", bundle, str(squares)], "one label an image"),
         (["explain", bundle, image, "-o", str(tmp_path / "x.png")], "one label an image"),
-        (["export", bundle, "--to", "torch", "-o", str(tmp_path / "x.pt2")], "one label an image"),
+        (["export", bundle, "--to", "onnx", "-o", str(tmp_path / "x.onnx")], "one label an image"),
         (["optimize", bundle, "-o", str(tmp_path / "fast")], "one label an image"),
-        (
-            ["train", str(squares), "--weights", plain, "--freeze", "--output", str(tmp_path / "r")],
-            "--freeze",
-        ),
         (
             ["train", str(squares), "--class-balance", "weights", "--output", str(tmp_path / "r")],
             "--class-bal",
@@ -166,7 +162,11 @@ def test_it_is_fine_tuned_and_resumed(several, trained, squares, tmp_path):
     result = train_bundle(config)
     assert load_bundle(result.bundle).thresholds is not None
     choice = json.loads((tmp_path / "run" / "choice.json").read_text())
-    assert len(choice["pilots"]) == 4
+    assert len(choice["pilots"]) == 5
+    frozen = tiny_config(squares, tmp_path / "frozen", weights=str(trained.bundle), width=1.0, freeze=True)
+    probe = train_bundle(frozen)
+    assert probe.best_epoch == 0
+    assert probe.metrics["map"] == pytest.approx(choice["pilots"][-1]["score"])
     again = tiny_config(
         squares,
         tmp_path / "again",

@@ -269,28 +269,28 @@ class Network(nn.Module):
 
 
 class _SameStatistics:
-    """Batch norms of `stage` normalise by their batch without taking it into their running statistics.
+    """Batch norms of `stage` take the batch into copies of their running statistics, which are thrown away.
 
     For the second run of a checkpointed stage, which must not count a batch twice.
     """
 
     def __init__(self, stage: nn.Module) -> None:
         self.stage = stage
-        self.tracking: list[nn.BatchNorm2d] = []
+        self.own: list[tuple[nn.BatchNorm2d, str, Tensor]] = []
 
     def __enter__(self) -> None:
-        # Frozen ones use their running statistics in both runs, and never change them.
-        self.tracking = [
-            layer
+        self.own = [
+            (layer, name, buffer)
             for layer in self.stage.modules()
-            if isinstance(layer, nn.BatchNorm2d) and layer.training and layer.track_running_stats
+            if isinstance(layer, nn.BatchNorm2d) and layer.training
+            for name, buffer in layer.named_buffers()
         ]
-        for layer in self.tracking:
-            layer.track_running_stats = False
+        for layer, name, buffer in self.own:
+            setattr(layer, name, buffer.clone())
 
     def __exit__(self, *error: object) -> None:
-        for layer in self.tracking:
-            layer.track_running_stats = True
+        for layer, name, buffer in self.own:
+            setattr(layer, name, buffer)
 
 
 def _checkpoint_contexts(stage: nn.Module) -> tuple[AbstractContextManager[Any], AbstractContextManager[Any]]:

@@ -149,7 +149,7 @@ def prepare(config: TrainConfig, observer: Observer, ranks: Ranks = ALONE) -> Pr
     observer.message(_described(network, config, setting))
     # A convolutional classifier (Network in Network's) is not one that a probe could solve.
     linear = isinstance(network.fc, nn.Linear)
-    fresh_head = start is not None and _other_answers(start, dataset) and linear and not dataset.multilabel
+    fresh_head = start is not None and _other_answers(start, dataset) and linear
     tried = candidates(planned.asked, config, network) if validated and not planned.resumed else ()
     return Prepared(config, dataset, setting, place(network, setting.device), fresh_head, tried)
 
@@ -174,7 +174,6 @@ def _other_answers(start: Bundle, dataset: Dataset) -> bool:
 def _for_labels(config: TrainConfig, ranks: Ranks) -> TrainConfig:
     """The options of a run with several labels an image. Raises UsageError for those without a meaning."""
     refused = {
-        "--freeze": (config.freeze, "the linear probe is solved for one label an image"),
         f"--class-balance {config.class_balance}": (
             config.class_balance != "none",
             "an image belongs to several classes at once",

@@ -29,7 +29,7 @@ from inception.train.interrupt import stop_on_signals
 from inception.train.log import MetricsLog, Observer, Row, Silent
 from inception.train.loop import TrainingLoop
 from inception.train.prepare import Prepared, prepare
-from inception.train.probe import cached_features, fit_probe
+from inception.train.probe import cached_features, fit_probe, rightness
 from inception.train.range_test import find_learning_rate, write_range_test
 from inception.train.ranks import joined, was_restarted
 from inception.train.recipes import label_of
@@ -140,6 +140,9 @@ class _Run:
         if self.config.find_learning_rate:
             found = find_learning_rate(self.network, self.config, self.setting)
             self.config = replace(self.config, learning_rate=found.suggestion)
+            self.candidates = tuple(
+                replace(candidate, learning_rate=found.suggestion) for candidate in self.candidates
+            )
             self.setting.observer.message(f"learning rate {found.suggestion:g}, by the range test")
             if first:
                 write_range_test(found, folder)
@@ -177,13 +180,13 @@ class _Run:
             self.network.fc.weight.copy_(probe.weight)  # type: ignore[operator]
             self.network.fc.bias.copy_(probe.bias)  # type: ignore[operator]
         chosen = next(score for score in probe.scores if score[0] == probe.penalty)
+        several = self.setting.multilabel
+        right = rightness(views[0] @ probe.weight.T + probe.bias, targets)
         return {
             "epoch": 0,
             "probe_penalty": probe.penalty,
-            "probe_cross_validated_top1": chosen[1],
-            "train_top1": float(
-                ((views[0] @ probe.weight.T + probe.bias).argmax(1) == targets).float().mean()
-            ),
+            f"probe_cross_validated_{'right' if several else 'top1'}": chosen[1],
+            "train_exact" if several else "train_top1": float((right == 1.0).float().mean()),
         }
 
     def _keep(self, weights: dict[str, Tensor], progress: Progress) -> None:
