@@ -127,6 +127,12 @@ def test_wrong_requests(data, tmp_path, capsys):
     assert not (tmp_path / "s").exists()
 
 
+def test_it_is_no_work_for_torchrun(data, tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UsageError, match="without torchrun"):
+        sweep(config(data, tmp_path / "s"), 1, OVER, Silent())
+
+
 def test_without_optuna_the_extra_is_named(data, tmp_path, monkeypatch):
     import sys
 

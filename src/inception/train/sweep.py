@@ -8,6 +8,7 @@ best.toml      the best trial's options, for `inception train --config`
 """
 
 import json
+import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -144,6 +145,8 @@ def _check(config: TrainConfig, over: Sequence[str]) -> None:
     unknown = [name for name in over if name not in SPACE]
     if unknown or not over:
         raise UsageError(f"--over takes {', '.join(SPACE)}, not {', '.join(unknown) or 'nothing'}")
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UsageError("a sweep runs in one process: start it without torchrun")
     for name in ("resume", "freeze", "find_learning_rate"):
         if getattr(config, name):
             raise UsageError(f"--{name.replace('_', '-')} has no place in a sweep: drop it")

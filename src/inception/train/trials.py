@@ -41,11 +41,20 @@ def draw_sweep(trials: Sequence[TrialResult], best: TrialResult, path: Path) -> 
                 axes.plot([value], [trial.score], "o", color=color, markerfacecolor=face, markersize=5)
             plots.style(axes, x=name.replace("_", " "), y="score on val" if name == "trial" else "")
             if name in ("learning_rate", "weight_decay") and min(values) > 0:
-                axes.set_xscale("log")
+                _logarithmic(axes)
             if name == "trial":
                 axes.xaxis.get_major_locator().set_params(integer=True)
         plots.percent_axis(panels[0].yaxis)
-        figure.subplots_adjust(
-            left=0.6 / (len(names) + 1) * 0.33, right=0.985, bottom=0.18, top=0.95, wspace=0.12
-        )
+        left = 0.75 / figure.get_size_inches()[0]
+        figure.subplots_adjust(left=left, right=0.985, bottom=0.18, top=0.95, wspace=0.12)
         atomic_write_bytes(path, plots.to_png(figure))
+
+
+def _logarithmic(axes: Any) -> None:
+    """A logarithmic axis of values, with a few plain numbers even where it spans less than a decade."""
+    from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
+
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
