@@ -12,6 +12,7 @@ from inception.train import sweep as sweep_module
 from inception.train.config import TrainConfig, read_config
 from inception.train.interrupt import Interrupted
 from inception.train.log import Silent
+from inception.train.run import TrainResult
 from inception.train.sweep import BEST_FILE, PICTURE_FILE, SPACE, TRIALS_FILE, sweep, to_toml
 
 pytest.importorskip("optuna", reason="needs the extra 'sweep'")
@@ -104,6 +105,23 @@ def test_a_bad_trial_is_stopped_early(data, tmp_path, monkeypatch):
     result = sweep(config(data, tmp_path / "s"), 2, OVER, Silent())
     assert [trial.state for trial in result.trials] == ["complete", "pruned"]
     assert result.best.number == 0
+
+
+def test_rates_are_those_of_the_trials_own_optimiser(data, tmp_path, monkeypatch):
+    taken = []
+
+    def untrained(given, observer):
+        taken.append(given)
+        return TrainResult(tmp_path, tmp_path, {"top1": 0.5}, 1, {})
+
+    monkeypatch.setattr(sweep_module, "train_bundle", untrained)
+    monkeypatch.setattr(sweep_module, "draw_sweep", lambda *given: None)
+    sweep(config(data, tmp_path / "s"), 8, ("learning_rate", "optimizer"), Silent())
+    assert (taken[0].optimizer, taken[0].learning_rate) == ("muon", 0.05)
+    own = {"muon": 0.05, "sgd": 0.05, "adamw": 0.001, "rmsprop": 0.045}
+    assert len({given.optimizer for given in taken}) > 2
+    for given in taken:
+        assert 0.0999 <= given.learning_rate / own[given.optimizer] <= 10.01
 
 
 def test_toml_of_every_kind():

@@ -130,7 +130,7 @@ def _fill(
         study.enqueue_trial(_own_values(base, over))
     while len(_finished(study)) < trials:
         trial = study.ask()
-        options = {name: _suggest(trial, name, base) for name in over}
+        options = _drawn(trial, over, config, base, observer)
         trial.set_user_attr("options", options)
         observer.message(f"trial {trial.number}: {_shown(options)}")
         _run_trial(study, trial, _trial_config(config, base, options, _place(folder, trial.number)), observer)
@@ -211,8 +211,7 @@ def _own_values(base: TrainConfig, over: Sequence[str]) -> dict[str, Any]:
     for name in over:
         value, space = getattr(base, name), SPACE[name]
         if isinstance(space, tuple):
-            if value in space:
-                found[name] = value
+            found[name] = value
         elif space.relative:
             found[name] = 1.0
         elif space.low <= value <= space.high:
@@ -220,12 +219,24 @@ def _own_values(base: TrainConfig, over: Sequence[str]) -> dict[str, Any]:
     return found
 
 
+def _drawn(
+    trial: "optuna.Trial", over: Sequence[str], config: TrainConfig, base: TrainConfig, observer: Observer
+) -> dict[str, Any]:
+    """What a trial is given; its rates are counted from those that the recipe has for its optimiser."""
+    drawn: dict[str, Any] = {}
+    if "optimizer" in over:
+        drawn["optimizer"] = _suggest(trial, "optimizer", base)
+        if drawn["optimizer"] != base.optimizer:
+            base = plan(replace(config, optimizer=drawn["optimizer"]), observer).config
+    return {name: drawn.get(name) or _suggest(trial, name, base) for name in over}
+
+
 def _suggest(trial: "optuna.Trial", name: str, base: TrainConfig) -> Any:
-    space = SPACE[name]
+    space, own = SPACE[name], getattr(base, name)
     if isinstance(space, tuple):
-        return trial.suggest_categorical(name, space)
+        return trial.suggest_categorical(name, space if own in space else (*space, own))
     drawn = trial.suggest_float(name, space.low, space.high, log=space.relative)
-    return float(f"{getattr(base, name) * drawn if space.relative else drawn:.4g}")
+    return float(f"{own * drawn if space.relative else drawn:.4g}")
 
 
 def _trial_config(
