@@ -53,7 +53,14 @@ class Hundred:
 
 @pytest.mark.parametrize(
     "scores, expected",
-    [((0.80, 0.83), 0), ((0.80, 0.90), 1), ((0.80, 0.70), 0), ((0.5, 0.54, 0.60), 2), ((0.9, 0.97, 0.96), 1)],
+    [
+        ((0.80, 0.83), 0),
+        ((0.80, 0.90), 1),
+        ((0.80, 0.70), 0),
+        ((0.5, 0.54, 0.60), 2),
+        ((0.9, 0.97, 0.96), 1),
+        ((0.99, 1.0), 0),
+    ],
 )
 def test_the_first_stays_unless_another_is_clearly_better(scores, expected):
     pilots = [Pilot("all", 0.1 * index, score, 1.0) for index, score in enumerate(scores)]

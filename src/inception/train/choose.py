@@ -2,7 +2,7 @@
 
 A candidate is a rate and the stages it trains; the linear probe, which trains none, is one too. Each pilot is
 a twentieth of the run, with its own whole schedule. The first candidate, the recipe's own, is kept unless
-another is better by more than one standard error (Breiman et al. 1984): few images prove little.
+another is better by more than one standard error of their difference: few images prove little.
 """
 
 import copy
@@ -118,10 +118,14 @@ def choose(
 
 
 def _best(pilots: Sequence[Pilot], setting: Setting) -> Pilot:
-    """The first, or the best where that is better by more than one standard error."""
+    """The first, or the best where that is better by more than one standard error of their difference.
+
+    The error is that of two independent samples, its share smoothed (Laplace): all right is not certainty.
+    """
     best = max(pilots, key=lambda pilot: (pilot.score, -(math.inf if pilot.loss is None else pilot.loss)))
-    images = len(setting.val) if setting.val is not None else 1
-    error = math.sqrt(best.score * (1.0 - best.score) / max(images, 1))
+    images = max(len(setting.val), 1) if setting.val is not None else 1
+    share = (best.score * images + 1.0) / (images + 2.0)
+    error = math.sqrt(2.0 * share * (1.0 - share) / images)
     return best if best.score > pilots[0].score + error else pilots[0]
 
 
