@@ -12,6 +12,7 @@ from inception.cli.train import train
 from inception.data.augment import AUGMENTS
 from inception.errors import UsageError
 from inception.train.config import TrainConfig, read_config, resolve
+from inception.train.recipes import RECIPES
 
 FIELDS = {item.name: item for item in dataclasses.fields(TrainConfig)}
 # A value other than the default for each option.
@@ -25,12 +26,16 @@ OTHER = {
     "epochs": 7,
     "batch_size": 48,
     "accumulation": 2,
+    "checkpoint_gradients": True,
     "image_size": 96,
     "width": 0.5,
     "optimizer": "adamw",
     "learning_rate": 0.02,
+    "find_learning_rate": True,
     "momentum": 0.8,
+    "nesterov": "no",
     "weight_decay": 0.003,
+    "clip_gradient": 1.5,
     "schedule": "constant",
     "warmup": 0.25,
     "label_smoothing": 0.05,
@@ -156,6 +161,8 @@ IMPOSSIBLE = {
     "schedule": ["step"],
     "augment": ["strong"],
     "flip": ["maybe"],
+    "nesterov": ["maybe"],
+    "clip_gradient": [-0.5, float("nan")],
     "batch_norm": ["off"],
     "precision": ["float16"],
     "epochs": [-1],
@@ -219,7 +226,9 @@ def chosen(images: int = 1000, side: int = 300, start_side: int = 0, flip_safe: 
 
 
 def automatic_values(config: TrainConfig) -> set[str]:
-    stay = {"output", "model", "weights", "unfreeze", "data_root", "dropout", "device", "precision", "seed"}
+    stay = {"output", "model", "weights", "data_root", "dropout", "device", "precision", "seed"}
+    if not config.weights or config.recipe != "finetune":
+        stay.add("unfreeze")
     return {
         name
         for name in FIELDS.keys() - stay
@@ -228,7 +237,7 @@ def automatic_values(config: TrainConfig) -> set[str]:
     }
 
 
-@pytest.mark.parametrize("recipe", ["modern", "paper"])
+@pytest.mark.parametrize("recipe", ["modern", *RECIPES])
 @pytest.mark.parametrize("weights", ["", "bundle"])
 @pytest.mark.parametrize("side", [28, 64, 65, 500])
 @pytest.mark.parametrize("images", [1, 300, 50_000, 2_000_000])

@@ -7,6 +7,7 @@ from torch import nn
 from inception.nets.registry import build_network
 from inception.train.config import TrainConfig
 from inception.train.optimizer import AveragedWeights, make_optimizer
+from inception.train.rmsprop import RMSProp
 
 
 def config(**options) -> TrainConfig:
@@ -40,12 +41,13 @@ def test_frozen_parameters_are_left_out():
 
 def test_recipes_choose_nesterov_or_plain_momentum():
     network = nn.Linear(2, 2)
-    for recipe, momentum, nesterov in [("modern", 0.9, True), ("paper", 0.9, False), ("modern", 0.0, False)]:
-        made = make_optimizer(network, config(recipe=recipe, momentum=momentum))
+    for chosen, momentum, nesterov in [("yes", 0.9, True), ("no", 0.9, False), ("yes", 0.0, False)]:
+        made = make_optimizer(network, config(nesterov=chosen, momentum=momentum))
         assert isinstance(made, torch.optim.SGD)
         assert made.defaults["nesterov"] is nesterov
         assert made.defaults["momentum"] == momentum
     assert isinstance(make_optimizer(network, config(optimizer="adamw")), torch.optim.AdamW)
+    assert isinstance(make_optimizer(network, config(optimizer="rmsprop")), RMSProp)
 
 
 @pytest.mark.parametrize("decay", [0.0, 0.5, 0.99])

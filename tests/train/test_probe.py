@@ -40,6 +40,20 @@ def test_the_solution_is_scikit_learns(penalty, views, monkeypatch):
     assert probe.weight.dtype == probe.bias.dtype == torch.float32
 
 
+def test_with_several_labels_each_is_scikit_learns(monkeypatch):
+    features, classes = blobs(4, 80, 6, spread=1.5)
+    truth = torch.stack([classes % 2 == 0, classes > 0], 1)
+    monkeypatch.setattr(module, "PENALTIES", (10.0,))
+    probe = fit_probe(features, truth.float(), 2, seed=0)
+    scale = float(features.std())
+    rows = features[0].double().numpy() / scale
+    for label in range(2):
+        reference = LogisticRegression(C=0.1, tol=1e-10, max_iter=10_000).fit(rows, truth[:, label].numpy())
+        assert np.abs(probe.weight[label].numpy() * scale - reference.coef_[0]).max() < 5e-3
+        assert float(probe.bias[label]) == pytest.approx(float(reference.intercept_[0]), abs=5e-3)
+    assert 0.5 < probe.scores[0][1] <= 1.0
+
+
 def test_separable_classes_are_separated():
     features, targets = blobs(5, 100, 20, spread=0.05)
     probe = fit_probe(features, targets, 5, seed=0)

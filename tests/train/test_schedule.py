@@ -28,13 +28,20 @@ def test_the_papers_schedule_loses_four_percent_every_eight_epochs():
     assert factors[32] == pytest.approx(0.96**4)
 
 
+def test_the_schedules_of_the_other_papers():
+    faster = [rate_factor("bn", 3 * epoch, 300, 3, 0.0) for epoch in range(9)]
+    assert faster == pytest.approx([0.96 ** (epoch * 6 // 8) for epoch in range(9)])
+    v3 = [rate_factor("v3", 10 * epoch + 9, 1000, 10, 0.0) for epoch in range(5)]
+    assert v3 == pytest.approx([1.0, 1.0, 0.94, 0.94, 0.94**2])
+
+
 def test_constant_is_constant_after_the_warmup():
     assert [rate_factor("constant", step, 10, 5, 0.0) for step in range(10)] == [1.0] * 10
     assert rate_factor("constant", 0, 10, 5, 0.5) == pytest.approx(0.2)
 
 
 @given(
-    st.sampled_from(["cosine", "paper", "constant"]),
+    st.sampled_from(["cosine", "paper", "bn", "v3", "constant"]),
     st.integers(0, 500),
     st.integers(1, 500),
     st.integers(1, 50),

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from shapes import tiny_config, write_shapes
 from test_resume import StopAfter, assert_same_run
 
+from inception.data.augment import AUGMENTS
 from inception.data.loader import Batch, Loader, balanced_order
 from inception.data.preprocess import Preprocess
 from inception.data.sources import open_dataset
@@ -174,7 +175,7 @@ def test_balanced_loader_resumes_within_the_epoch(tmp_path):
         (data / "train" / "jade" / f"{index:02}.png").unlink()
     dataset = open_dataset(data)
     loader = Loader(dataset, dataset.split("train"), balanced=True)
-    small, views = Preprocess(height=8, width=8), loop_module.AUGMENTS["shift"]
+    small, views = Preprocess(height=8, width=8), AUGMENTS["shift"]
     batches = list(loader.training_batches(small, views, 4, 0, 0))
     later = list(loader.training_batches(small, views, 4, 0, 0, skip=2))
     assert [batch.position for batch in later] == [2, 3, 4]

@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from inception.cli.console import print_json, print_table, progress_bar, say
+from inception.cli.evaluate_labels import run_labels
 from inception.cli.evaluate_many import (
     TABLE3_CROPS,
     Request,
@@ -27,6 +28,7 @@ from inception.files import atomic_write_text
 from inception.runtime.classifier import Classifier
 from inception.runtime.loading import load
 from inception.train.log import METRICS_FILE, read_rows
+from inception.weights.bundle import answers_several
 
 SHOWN_CLASSES = 50
 
@@ -46,6 +48,11 @@ SHOWN_CLASSES = 50
 )
 @click.option("--table3", is_flag=True, help="Models x crops, in the form of the paper's Table 3.")
 @click.option("--limit", type=click.IntRange(1), help="Measure so many images only, drawn with a fixed seed.")
+@click.option(
+    "--threshold",
+    type=click.FloatRange(0, 1),
+    help="Several labels an image: one threshold for all labels instead of the bundle's.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option(
     "--report", type=click.Path(path_type=Path), help="Write a self-contained HTML page with pictures."
@@ -60,6 +67,7 @@ SHOWN_CLASSES = 50
 def evaluate(
     crops: str | None,
     table3: bool,
+    threshold: float | None,
     as_json: bool,
     report: Path | None,
     per_class: Path | None,
@@ -71,12 +79,25 @@ def evaluate(
     Classes are matched by name. A set with splits is measured on test, else val; a set without is measured
     whole, unless the bundle was trained on it: then only the images training held back are measured.
 
-    Several bundles are compared with the first, or with --ensemble measured as one classifier.
+    Several bundles are compared with the first, or with --ensemble measured as one classifier. A bundle with
+    several labels an image is measured by mean average precision, and F1 at its thresholds.
     """
     ways = parse_crops(crops or (",".join(TABLE3_CROPS) if table3 else "single"))
     request = Request(crops=ways, **asked)
     files = {"--report": report, "--per-class": per_class, "--predictions": predictions}
     _check(request, table3, [name for name, path in files.items() if path])
+    if answers_several(request.bundles[0]):
+        run_labels(
+            request,
+            threshold=threshold,
+            as_json=as_json,
+            report=report,
+            per_class=per_class,
+            predictions=predictions,
+        )
+        return
+    if threshold is not None:
+        raise UsageError("--threshold is for bundles with several labels an image, and this one gives one")
     if table3:
         run_table3(request, as_json)
         return

@@ -84,12 +84,14 @@ def explain(
     from inception.explain.pictures import sheet
     from inception.runtime.inputs import expand_inputs
     from inception.runtime.loading import load
+    from inception.weights.bundle import require_one_label
 
     if output.suffix.lower() != ".png":
         raise UsageError(f"the output is a .png, not '{output.name}'")
     chosen = METHOD_NAMES if "all" in methods else tuple(dict.fromkeys(methods)) or ("grad-cam",)
     request = _Request(chosen, target, against, head, Options(layer=layer, seed=seed), curves, sanity)
     classifier = load(bundle, device)
+    require_one_label(classifier.thresholds, "inception explain")
     rows, records, failed = [], [], 0
     items = list(islice(expand_inputs(paths, sys.stdin), limit + 1))
     if len(items) > limit:

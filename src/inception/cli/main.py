@@ -13,6 +13,8 @@ from inception.errors import InceptionError
 # Command -> (module, function, help line). Modules are imported only when their command is run.
 COMMANDS = {
     "train": ("inception.cli.train", "train", "Train a classifier on a folder of images."),
+    "sweep": ("inception.cli.sweep", "sweep_command", "Search for the best training options."),
+    "recipes": ("inception.cli.recipes", "recipes", "List the training recipes."),
     "evaluate": ("inception.cli.evaluate", "evaluate", "Measure bundles on labelled images."),
     "calibrate": (
         "inception.cli.calibrate",

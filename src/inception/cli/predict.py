@@ -20,8 +20,11 @@ from inception.runtime.loading import load
 @click.argument("paths", nargs=-1, required=True)
 @click.option("--top", default=5, show_default=True, type=click.IntRange(1, 1000), help="Answers an image.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV: path, labels and probabilities, error.")
 @click.option(
-    "--csv", "as_csv", is_flag=True, help="Print CSV: path, label and probability of each answer, error."
+    "--threshold",
+    type=click.FloatRange(0, 1),
+    help="Several labels an image: give those of at least this probability, not the bundle's thresholds.",
 )
 @click.option("--unknown", is_flag=True, help="Answer `unknown` below the bundle's calibrated threshold.")
 @click.option("--device", default="auto", show_default=True)
@@ -33,6 +36,7 @@ def predict(
     top: int,
     as_json: bool,
     as_csv: bool,
+    threshold: float | None,
     unknown: bool,
     device: str,
     precision: str,
@@ -41,15 +45,24 @@ def predict(
     """Answer for every image in PATHS: files, folders, .zip or .tar archives, or `-` for a list of paths on
     standard input, one a line.
 
-    A bad image is reported in its row and does not stop the rest. Exit code 1 when any image failed.
+    A bundle trained on several labels an image answers with all labels that reach their thresholds, and there
+    may be none. A bad image is reported in its row and does not stop the rest. Exit code 1 when any failed.
     """
     if as_json and as_csv:
         raise click.UsageError("--json and --csv exclude each other")
     classifier = load(bundle, device, precision)
+    if threshold is not None:
+        if classifier.thresholds is None:
+            raise UsageError(
+                "--threshold is for bundles with several labels an image, and this one gives one"
+            )
+        classifier.thresholds = (threshold,) * len(classifier.labels)
     items = _some(expand_inputs(paths, sys.stdin))
     answers = classifier.predict_stream(items, top=top, unknown=unknown, batch_size=batch_size)
     if as_json:
         return _finish(_print_json(answers))
+    if classifier.thresholds is not None:
+        return _finish(_print_labels_csv(answers) if as_csv else _print_labels(answers))
     if as_csv:
         return _finish(_print_csv(answers, min(top, len(classifier.labels))))
     return _finish(_print_rows(answers))
@@ -103,3 +116,31 @@ def _table_rows(answers: Iterable[Prediction]) -> Iterator[tuple[str, str, str, 
         best, *others = answer.top
         then = ", ".join(f"{score.label} {100 * score.probability:.1f}%" for score in others)
         yield (answer.path or "", best.label, f"{100 * best.probability:.1f}%", then)
+
+
+def _print_labels_csv(answers: Iterable[Prediction]) -> int:
+    failed = 0
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(("path", "labels", "probabilities", "error"))
+    for answer in answers:
+        scores = answer.labels or ()
+        probabilities = ";".join(f"{score.probability:.6f}" for score in scores)
+        writer.writerow(
+            (answer.path, ";".join(score.label for score in scores), probabilities, answer.error or "")
+        )
+        failed += answer.error is not None
+    return failed
+
+
+def _print_labels(answers: Iterable[Prediction]) -> int:
+    rows, failed = [], 0
+    for answer in answers:
+        scores = answer.labels or ()
+        named = ", ".join(f"{score.label} {100 * score.probability:.1f}%" for score in scores)
+        below = [score for score in answer.top if score not in scores]
+        next_best = f"{below[0].label} {100 * below[0].probability:.1f}%" if below else ""
+        text = named or "none" if answer.error is None else f"error: {answer.error}"
+        rows.append((answer.path or "", text, next_best))
+        failed += answer.error is not None
+    print_table(("image", "labels", "best below its threshold"), rows)
+    return failed

@@ -13,7 +13,7 @@ from inception.train.config import TrainConfig, read_config
 from inception.train.log import Row
 
 
-def _options(command: Any) -> Any:
+def training_options(command: Any) -> Any:
     """One command-line option for each field of TrainConfig except `data`."""
     for item in reversed(dataclasses.fields(TrainConfig)[1:]):
         flag = "--" + item.name.replace("_", "-")
@@ -32,10 +32,11 @@ def _options(command: Any) -> Any:
 @click.argument("data", required=False, default="")
 @click.option("--config", "config_path", type=click.Path(path_type=Path), help="TOML file of these options.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
-@_options
+@training_options
 def train(data: str, config_path: Path | None, as_json: bool, **options: Any) -> None:
     """Train a classifier on DATA: a folder of class folders, a .zip or .tar of it, a CSV, or a named set
-    (digits, cifar10, fashion-mnist, flowers102).
+    (digits, cifar10, fashion-mnist, flowers102). A CSV with a column `labels` (separated by `;`), or with one
+    column of 0 and 1 for each label, trains a classifier that gives an image several labels, or none.
 
     Leaves the bundle, metrics.jsonl, TensorBoard events, curves.png and checkpoints in the run folder.
     Options given here win over those in --config. Ctrl-C saves and stops; --resume continues, also after
@@ -69,7 +70,12 @@ def train(data: str, config_path: Path | None, as_json: bool, **options: Any) ->
         )
         return
     rows = [("bundle", str(result.bundle)), ("best epoch", str(result.best_epoch))]
-    if result.metrics:
+    if "map" in result.metrics:
+        rows += [
+            ("val mAP", f"{result.metrics['map']:.4f}"),
+            ("val macro F1, thresholds fitted", f"{result.metrics['macro_f1']:.4f}"),
+        ]
+    elif result.metrics:
         rows += [
             ("val top-1", f"{100 * result.metrics['top1']:.2f}%"),
             ("val loss, calibrated", f"{result.metrics['loss']:.4f}"),
@@ -99,7 +105,8 @@ class TerminalObserver:
     def epoch_started(self, epoch: int, epochs: int, images: int) -> None:
         """See `inception.train.log.Observer`."""
         self._close()
-        self._open(f"epoch {epoch}/{epochs}" if epoch else "features", images)
+        before = "trying" if epochs else "features"
+        self._open(f"epoch {epoch}/{epochs}" if epoch else before, images)
 
     def batch_done(self, images: int, loss: float) -> None:
         """See `inception.train.log.Observer`."""
@@ -113,11 +120,14 @@ class TerminalObserver:
         for key, name in (
             ("train_loss", "loss"),
             ("train_top1", "train"),
+            ("train_exact", "all labels right"),
             ("val_loss", "val loss"),
             ("val_top1", "val"),
+            ("val_map", "val mAP"),
         ):
             if key in row:
-                value = f"{100 * row[key]:.2f}%" if key.endswith("top1") else f"{row[key]:.4f}"
+                percent = key.endswith(("top1", "exact"))
+                value = f"{100 * row[key]:.2f}%" if percent else f"{row[key]:.4f}"
                 parts.append(f"{name} {value}")
         if "images_per_s" in row:
             parts.append(f"{row['images_per_s']:.0f} images/s")

@@ -207,7 +207,7 @@ def _report(
     dataset: Dataset, facts: dict[str, PictureFacts], unreadable: tuple[Unreadable, ...], min_size: int
 ) -> CheckReport:
     members = {
-        sample.path: Member(sample.path, dataset.labels[sample.label], sample.split)
+        sample.path: Member(sample.path, "; ".join(dataset.names_of(sample)), sample.split)
         for sample in dataset.samples
     }
     duplicates = _grouped(members, ((fact.pixels, path) for path, fact in facts.items()))
@@ -243,15 +243,17 @@ def _report(
 def _balance(dataset: Dataset) -> dict[str, dict[str, int]]:
     balance = {split: dict.fromkeys(dataset.labels, 0) for split in dataset.splits}
     for sample in dataset.samples:
-        balance[sample.split][dataset.labels[sample.label]] += 1
+        for name in dataset.names_of(sample):
+            balance[sample.split][name] += 1
     return balance
 
 
 def _absent(dataset: Dataset) -> tuple[str, ...]:
     if dataset.automatic_split:
         return ()
-    present = {sample.label for sample in dataset.split(dataset.evaluation_split())}
-    return tuple(label for index, label in enumerate(dataset.labels) if index not in present)
+    samples = dataset.split(dataset.evaluation_split())
+    present = {name for sample in samples for name in dataset.names_of(sample)}
+    return tuple(label for label in dataset.labels if label not in present)
 
 
 def _across_splits(groups: tuple[Group, ...]) -> tuple[Group, ...]:

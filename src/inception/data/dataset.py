@@ -19,11 +19,16 @@ _SYNSET = re.compile(r"(n\d{8})(?:[ ,_:]+(.*))?")
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One image: its path in the store, the index of its label, and its split (train, val or test)."""
+    """One image: its path in the store, the index of its label, and its split (train, val or test).
+
+    In a set with several labels an image, `labels` are the indices of them all, and `label` is the rarest
+    one's, or -1 where there is none.
+    """
 
     path: str
     label: int
     split: str
+    labels: tuple[int, ...] = ()
 
 
 class Record(NamedTuple):
@@ -34,12 +39,19 @@ class Record(NamedTuple):
         label: name of the class.
         split: train, val, test, or None where the source does not say.
         key: the path relative to the data set's own root, which the automatic split hashes.
+        labels: where an image may have several: all of them, `label` being the rarest or empty.
     """
 
     path: str
     label: str
     split: str | None
     key: str
+    labels: tuple[str, ...] | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All labels."""
+        return (self.label,) if self.labels is None else self.labels
 
 
 @dataclass(frozen=True)
@@ -56,6 +68,7 @@ class Dataset:
             A folder records no CRC, so there a changed file of the same size goes unnoticed.
         flip_safe: whether an image means the same when mirrored (false for digits).
         automatic_split: whether all of val and test were drawn by `stratified_split`, the source having none.
+        multilabel: whether an image may have several labels, or none.
     """
 
     name: str
@@ -66,6 +79,7 @@ class Dataset:
     fingerprint: str
     flip_safe: bool = True
     automatic_split: bool = False
+    multilabel: bool = False
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -87,7 +101,14 @@ class Dataset:
         """The bytes of a sample's file. Raises `ImageError` or `DataError`."""
         return self.store.read(sample.path)
 
+    def names_of(self, sample: Sample) -> tuple[str, ...]:
+        """The names of a sample's labels."""
+        indices = sample.labels if self.multilabel else (sample.label,)
+        return tuple(self.labels[index] for index in indices)
+
     def __reduce__(self) -> tuple[Any, ...]:
+        if self.multilabel:
+            return (Dataset, tuple(vars(self).values()))
         # Columns instead of one object a sample: several times smaller and faster to send to a worker.
         paths = [sample.path for sample in self.samples]
         labels = array("l", (sample.label for sample in self.samples))
@@ -140,26 +161,35 @@ def build_dataset(
         raise DataError(
             f"{store.location} holds no labelled images; give class folders or a CSV of path,label."
         )
-    training = {record.label for record in listed if record.split == "train"}
-    known = tuple(labels or sorted(training or {record.label for record in listed}, key=natural_key))
-    if training and len(known) < 2:
+    multilabel = any(record.labels is not None for record in listed)
+    training = {name for record in listed if record.split == "train" for name in record.names}
+    everywhere = {name for record in listed for name in record.names}
+    known = tuple(labels or sorted(training or everywhere, key=natural_key))
+    if not known:
+        raise DataError(f"{store.location} lists images, but no labels; give some of them labels.")
+    if training and len(known) < 2 and not multilabel:
         raise DataError(
             f"{store.location} has the single class {known[0]!r}, and training needs at least two; "
             "is this the folder above the class folders?"
         )
     index = {label: position for position, label in enumerate(known)}
-    unknown = sorted({record.label for record in listed} - index.keys(), key=natural_key)
+    unknown = sorted(everywhere - index.keys(), key=natural_key)
     if unknown:
         raise DataError(
             f"{store.location} has classes in val or test that train lacks: {_with_near(unknown, known)}; "
             "rename them or add them to train."
         )
-    samples = tuple(
-        Sample(record.path, index[record.label], record.split or "train")
-        for record in sorted(listed, key=lambda record: record.path)
-    )
-    fingerprint = _fingerprint(samples, known, store)
-    return Dataset(name, known, samples, store, tuple(strays), fingerprint, flip_safe, automatic)
+    samples = tuple(_sample(record, index) for record in sorted(listed, key=lambda record: record.path))
+    fingerprint = _fingerprint(samples, known, store, multilabel)
+    return Dataset(name, known, samples, store, tuple(strays), fingerprint, flip_safe, automatic, multilabel)
+
+
+def _sample(record: Record, index: dict[str, int]) -> Sample:
+    split = record.split or "train"
+    if record.labels is None:
+        return Sample(record.path, index[record.label], split)
+    indices = tuple(sorted(index[name] for name in record.labels))
+    return Sample(record.path, index.get(record.label, -1), split, indices)
 
 
 def _complete_splits(records: list[Record], val_fraction: float, seed: int) -> list[Record]:
@@ -177,10 +207,14 @@ def _complete_splits(records: list[Record], val_fraction: float, seed: int) -> l
     return kept + [record._replace(split=split) for record, split in zip(divided, splits, strict=True)]
 
 
-def _fingerprint(samples: Iterable[Sample], labels: Sequence[str], store: Store) -> str:
+def _fingerprint(
+    samples: Iterable[Sample], labels: Sequence[str], store: Store, multilabel: bool = False
+) -> str:
     digest = hashlib.sha256()
     for sample in sorted(samples, key=lambda sample: sample.path):
-        line = (sample.path, store.signature(sample.path), labels[sample.label], sample.split)
+        indices = sample.labels if multilabel else (sample.label,)
+        named = "\n".join(labels[index] for index in indices)
+        line = (sample.path, store.signature(sample.path), named, sample.split)
         digest.update(("\0".join(line) + "\n").encode(errors="surrogateescape"))
     return digest.hexdigest()
 
@@ -213,7 +247,14 @@ def align_labels(dataset: Dataset, labels: Sequence[str]) -> Dataset:
             f"{dataset.name} has classes that the {len(labels)} labels of the bundle lack: "
             f"{_with_near(unknown, [*labels, *looser])}; rename the classes or use another bundle."
         )
-    samples = tuple(replace(sample, label=targets[sample.label]) for sample in dataset.samples)
+    samples = tuple(
+        replace(
+            sample,
+            label=targets[sample.label] if sample.label >= 0 else -1,
+            labels=tuple(sorted(targets[index] for index in sample.labels)),
+        )
+        for sample in dataset.samples
+    )
     return replace(dataset, labels=tuple(labels), samples=samples)
 
 

@@ -26,6 +26,8 @@ CACHE_BYTES = 2 << 30
 class Batch(NamedTuple):
     """images: uint8 N x C x H x W; targets: int64 N; indices: int64 N, positions among the samples.
 
+    With several labels an image, targets are float32 N x K of 0 and 1.
+
     `position` counts the batches of the epoch from 0, those left out (skipped or wholly unreadable) included.
     """
 
@@ -138,10 +140,18 @@ class Loader:
         indices = [draw % len(self) for draw in draws]
         return Batch(
             images=finish(torch.stack([tensor for _, tensor in kept]), draws),
-            targets=torch.tensor([self.samples[index].label for index in indices]),
+            targets=self._targets(indices),
             indices=torch.tensor(indices),
             position=position,
         )
+
+    def _targets(self, indices: Sequence[int]) -> Tensor:
+        if not self.dataset.multilabel:
+            return torch.tensor([self.samples[index].label for index in indices])
+        targets = torch.zeros(len(indices), len(self.dataset.labels))
+        for row, index in enumerate(indices):
+            targets[row, list(self.samples[index].labels)] = 1.0
+        return targets
 
     def _view(self, draw: int, view: View) -> Tensor | None:
         index = draw % len(self)

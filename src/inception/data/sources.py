@@ -12,6 +12,7 @@ from inception.data.archives import open_archive
 from inception.data.dataset import Dataset, Record, Sample, align_labels, build_dataset
 from inception.data.decode import EXTENSIONS
 from inception.data.download import Progress
+from inception.data.multilabel import label_sets
 from inception.data.named import NAMED_SETS, open_named
 from inception.data.stores import FolderStore, Store
 from inception.errors import DataError, UsageError
@@ -52,7 +53,8 @@ def open_dataset(
       or not; a single folder around all of it is entered;
     - the same holding a `labels.csv` (or `.tsv`), or flat files named `<synset>_<name>.<extension>`;
     - a CSV or TSV with a header: a path column (path, file, filename, image; relative to the CSV), a label
-      column (label, class, synset, category) and perhaps a split column;
+      column (label, class, synset, category) and perhaps a split column; with a column `labels`, or a column
+      of 0 and 1 for each label, an image may have several (see `multilabel.label_sets`);
     - the name of a set in `NAMED_SETS` (write `./digits` for a folder of that name).
 
     Where "val" or "test" is missing, see `build_dataset`.
@@ -86,7 +88,8 @@ def open_dataset(
         if found is None:
             raise DataError(
                 f"{path} needs a header with a path column ({', '.join(_PATH_COLUMNS)}) "
-                f"and a label column ({', '.join(_LABEL_COLUMNS)})."
+                f"and a label column ({', '.join(_LABEL_COLUMNS)}), or for several labels an image a column "
+                "labels (separated by ;) or one column of 0 and 1 for each label."
             )
         records = found
     else:
@@ -185,24 +188,32 @@ def _table_records(store: Store, table: str) -> list[Record] | None:
         rows = [(reader.line_num, row) for row in reader if row]
     except csv.Error as error:
         raise DataError(f"{where}, line {reader.line_num}: {error}.") from error
-    columns = [column.strip().lower() for column in rows[0][1]] if rows else []
+    header_cells = [column.strip() for column in rows[0][1]] if rows else []
+    columns = [column.lower() for column in header_cells]
     path_at, label_at, split_at = (
         _column(columns, names) for names in (_PATH_COLUMNS, _LABEL_COLUMNS, ("split",))
     )
-    if path_at is None or label_at is None:
+    if path_at is None:
         return None
-    records: dict[str, Record] = {}
     for line, row in rows[1:]:
         if len(row) != len(columns):
             raise DataError(f"{where}, line {line}, has {len(row)} fields instead of {len(columns)}.")
-        label = row[label_at].strip()
+    sets = None
+    if label_at is None:
+        sets = label_sets(header_cells, rows[1:], (columns[path_at], "split"), where)
+        if sets is None:
+            return None
+    records: dict[str, Record] = {}
+    for number, (line, row) in enumerate(rows[1:]):
+        labels = None if sets is None else sets[number]
+        label = row[label_at].strip() if label_at is not None else next(iter(labels or ()), "")
         split = None if split_at is None else _SPLIT_NAMES.get(row[split_at].strip().lower())
-        if not label or (split is None and split_at is not None):
+        if (not label and labels is None) or (split is None and split_at is not None):
             raise DataError(
                 f"{where}, line {line}, needs a label and, where there is a split column, train, val or test."
             )
         key = posixpath.normpath(row[path_at].strip().replace("\\", "/"))
-        record = Record(posixpath.join(posixpath.dirname(table), key), label, split, key)
+        record = Record(posixpath.join(posixpath.dirname(table), key), label, split, key, labels)
         if records.setdefault(key, record) != record:
             raise DataError(f"{where}, line {line}, lists {key!r} again with another label or split.")
     _require_files(store, where, records.values())

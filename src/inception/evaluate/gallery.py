@@ -83,7 +83,7 @@ def _figure(evaluation: Evaluation, index: int, images: Images, paths: Sequence[
         lines += _line("✓", labels[true], samples.target_probability[index])
     place = escape(paths[index]).replace("/", "/<wbr>")
     return (
-        f'<figure><div class="frame">{_image(images, index, labels[true])}</div><figcaption>{lines}'
+        f'<figure><div class="frame">{picture_of(images, index, labels[true])}</div><figcaption>{lines}'
         f'<span class="path">{place}</span></figcaption></figure>'
     )
 
@@ -93,7 +93,8 @@ def _line(sign: str, label: str, probability: float) -> str:
     return f'<span class="{css}"><b>{sign}&nbsp;{escape(label)}</b>{percent(probability)}</span>'
 
 
-def _image(images: Images, index: int, label: str) -> str:
+def picture_of(images: Images, index: int, label: str) -> str:
+    """An `<img>` of one image, or a remark where it cannot be read."""
     try:
         data = images(index)
     except (InceptionError, OSError):

@@ -14,6 +14,7 @@ from inception.evaluate.answers import collect_answers, evaluate_probabilities
 from inception.evaluate.crops import Crops
 from inception.evaluate.metrics import Evaluation, evaluate_logits
 from inception.runtime.classifier import Classifier
+from inception.weights.bundle import require_one_label
 
 BATCH_SIZE = 64
 Logits = NDArray[np.float32]
@@ -100,15 +101,25 @@ def evaluate_bundle(
 
 
 def open_to_measure(
-    classifier: Classifier, data: str | Path | Dataset, split: str = "auto", data_root: Path | None = None
+    classifier: Classifier,
+    data: str | Path | Dataset,
+    split: str = "auto",
+    data_root: Path | None = None,
+    *,
+    several: bool = False,
 ) -> tuple[Dataset, str, tuple[Sample, ...]]:
     """The data set with targets aligned to the classifier's labels, the split's name, and its samples.
 
-    Raises DataError when the data set has classes the classifier does not know, or no such split.
+    Raises DataError when the data set has classes the classifier does not know, or no such split; UsageError
+    when the classifier answers several labels an image, unless `several` says that this is expected.
     """
+    if not several:
+        require_one_label(classifier.thresholds, "this measurement")
     dataset = data if isinstance(data, Dataset) else _open_as_trained(data, classifier, data_root)
     if split == "auto":
         split = _split_to_measure(dataset, classifier)
+    if dataset.multilabel and not several:
+        raise DataError(f"{dataset.name} has several labels an image, and the bundle answers one")
     dataset = align_labels(dataset, classifier.labels)
     samples = dataset.split(split)
     if not samples:

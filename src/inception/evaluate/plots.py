@@ -37,6 +37,7 @@ _CHINESE = {
     "epoch": "轮次",
     "loss": "损失",
     "top-1 accuracy": "Top-1 准确率",
+    "all right; mAP": "全部正确；mAP",
     "learning rate": "学习率",
     "training": "训练",
     "validation": "验证",
@@ -90,7 +91,8 @@ def training_curves(rows: Sequence[Mapping[str, Any]], *, language: Language = "
     Args:
         rows: objects of `metrics.jsonl`, one an epoch, with `epoch`, `train_loss`, `train_top1`,
             `val_loss`, `val_top1`, `learning_rate`; all but `epoch` may be absent anywhere. Of rows of
-            the same epoch the last counts.
+            the same epoch the last counts. With several labels an image `train_exact` and `val_map` stand
+            in the place of top-1.
         language: of the captions.
 
     Raises:
@@ -102,12 +104,16 @@ def training_curves(rows: Sequence[Mapping[str, Any]], *, language: Language = "
     by_epoch = {row["epoch"]: row for row in rows}
     ordered = [by_epoch[epoch] for epoch in sorted(by_epoch)]
     loss, top1, rate = figure.subplots(1, 3)
-    for axes, name in ((loss, "loss"), (top1, "top1")):
-        _curve(axes, ordered, f"train_{name}", color=BLUE, label=say("training", language))
-        _curve(axes, ordered, f"val_{name}", color=ORANGE, marker="s", label=say("validation", language))
+    several = any("train_exact" in row or "val_map" in row for row in ordered)
+    scores = ("train_exact", "val_map") if several else ("train_top1", "val_top1")
+    for axes, (train, val) in ((loss, ("train_loss", "val_loss")), (top1, scores)):
+        _curve(axes, ordered, train, color=BLUE, label=say("training", language))
+        _curve(axes, ordered, val, color=ORANGE, marker="s", label=say("validation", language))
     _curve(rate, ordered, "learning_rate", color=INK)
-    for axes, title in ((loss, "loss"), (top1, "top-1 accuracy"), (rate, "learning rate")):
-        style(axes, title=say(title, language).capitalize(), x=say("epoch", language))
+    score = "all right; mAP" if several else "top-1 accuracy"
+    for axes, title in ((loss, "loss"), (top1, score), (rate, "learning rate")):
+        caption = say(title, language)
+        style(axes, title=caption[0].upper() + caption[1:], x=say("epoch", language))
         axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
     if loss.lines:
         loss.legend(frameon=False, fontsize=8.5, labelcolor=INK)
@@ -226,24 +232,29 @@ def class_bars(evaluation: Evaluation, *, limit: int = 40, language: Language = 
 
     present = (item for item in evaluation.classes if item.support)
     shown = sorted(present, key=lambda item: (recall(item), -item.support))[:limit]
-    labels = [_shorten(item.label) for item in shown]
-    margin = max(_text_width(label) for label in labels) * 9 / _POINTS + 0.2
-    height = 0.26 * len(shown) + 0.6
-    figure = new_figure(margin + 4.6, height)
-    width = margin + 4.6
-    axes = figure.add_axes((margin / width, 0.5 / height, 4.4 / width, 1 - 0.6 / height))
+    figure, axes = bars_figure([item.label for item in shown])
     places = range(len(shown))
     axes.barh(places, [recall(item) for item in shown], 0.66, color=BLUE, alpha=0.75)
     for place, item in zip(places, shown, strict=True):
         low, high = wilson_interval(round(recall(item) * item.support), item.support)
         axes.plot([low, high], [place, place], color=INK, linewidth=1.2)
-    axes.set_yticks(places, labels, parse_math=False)
     style(axes, x=say("recall, with its 95% interval", language))
     axes.set(xlim=(0, 1), ylim=(len(shown) - 0.4, -0.6))
     axes.grid(visible=False, axis="y")
     axes.tick_params(axis="y", labelsize=9)
     percent_axis(axes.xaxis)
     return figure
+
+
+def bars_figure(names: Sequence[str]) -> "tuple[Figure, Axes]":
+    """A figure for one horizontal bar a name, its names written at the left."""
+    labels = [_shorten(name) for name in names]
+    margin = max((_text_width(label) for label in labels), default=0.0) * 9 / _POINTS + 0.2
+    width, height = margin + 4.6, 0.26 * len(labels) + 0.6
+    figure = new_figure(width, height)
+    axes = figure.add_axes((margin / width, 0.5 / height, 4.4 / width, 1 - 0.6 / height))
+    axes.set_yticks(range(len(labels)), labels, parse_math=False)
+    return figure, axes
 
 
 def new_figure(width: float, height: float) -> "Figure":

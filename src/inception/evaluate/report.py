@@ -76,7 +76,7 @@ def write_report(
         raise UsageError(f"The report of {evaluation.n} images needs as many paths, got {len(paths)}.")
     sections = {
         "summary": _summary(evaluation, intervals or {}),
-        "details": _details(details),
+        "details": details_list(details),
         "training": _training(history) if history else "",
         "confusion": _confusion(evaluation),
         "classes": _classes(evaluation),
@@ -172,7 +172,8 @@ def _summary(evaluation: Evaluation, intervals: Mapping[str, Interval]) -> str:
     )
 
 
-def _details(details: Mapping[str, str]) -> str:
+def details_list(details: Mapping[str, str]) -> str:
+    """What was measured, as a list of names and texts."""
     if not details:
         return ""
     rows = (
@@ -182,9 +183,7 @@ def _details(details: Mapping[str, str]) -> str:
     return f"<dl class=details>{''.join(rows)}</dl>"
 
 
-def _picture(
-    draw: Callable[[plots.Language], "Figure"], name: tuple[str, str], *, least_width: int = 0
-) -> str:
+def drawn(draw: Callable[[plots.Language], "Figure"], name: tuple[str, str], least_width: int = 0) -> str:
     """The picture in both languages; narrower than `least_width` pixels it scrolls instead of shrinking."""
     parts = []
     languages: tuple[tuple[plots.Language, str], ...] = (("en", "en"), ("zh", "zh-CN"))
@@ -199,7 +198,7 @@ def _picture(
 
 
 def _training(history: Sequence[Mapping[str, Any]]) -> str:
-    return _picture(
+    return drawn(
         lambda language: plots.training_curves(history, language=language),
         ("Training curves", "训练曲线"),
         least_width=640,
@@ -210,7 +209,7 @@ def _confusion(evaluation: Evaluation) -> str:
     pairs = _pairs(evaluation)
     if len(evaluation.labels) > plots.MAX_HEATMAP_CLASSES:
         return pairs
-    picture = _picture(
+    picture = drawn(
         lambda language: plots.confusion_heatmap(evaluation, language=language),
         ("Confusion matrix", "混淆矩阵"),
         # Up to five classes the picture fits a phone; with more, its letters must not become too small.
@@ -268,7 +267,7 @@ def _classes(evaluation: Evaluation) -> str:
             f"{hidden:,} classes are not listed: they do not occur, or are beyond the {_SHOWN_ROWS:,} worst.",
             f"{hidden:,} 个类别未列出：未出现，或不在最差的 {_SHOWN_ROWS:,} 个之内。",
         )
-    bars = _picture(
+    bars = drawn(
         lambda language: plots.class_bars(evaluation, limit=_SHOWN_BARS, language=language),
         ("Recall by class", "各类召回率"),
     )
@@ -287,7 +286,7 @@ def _class_row(item: ClassMetrics) -> str:
 
 
 def _calibration(evaluation: Evaluation) -> str:
-    picture = _picture(
+    picture = drawn(
         lambda language: plots.reliability_diagram(evaluation, language=language),
         ("Reliability diagram", "可靠性图"),
     )

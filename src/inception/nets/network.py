@@ -2,7 +2,9 @@
 
 import copy
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -177,7 +179,7 @@ class Network(nn.Module):
         for name in self.endpoints:
             stage = getattr(self, name)
             if self.grad_checkpointing and self.training:
-                x = checkpoint(stage, x, use_reentrant=False)
+                x = checkpoint(stage, x, use_reentrant=False, context_fn=partial(_checkpoint_contexts, stage))
             else:
                 x = stage(x)
             if name in taps:
@@ -261,10 +263,39 @@ class Network(nn.Module):
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Recompute each stage in the backward pass instead of storing its activations.
 
-        Gradients are unchanged; batch-norm statistics see each batch twice (torch's checkpoint runs the stage
-        again), so their momentum acts twice a step.
+        Gradients and batch-norm statistics are unchanged.
         """
         self.grad_checkpointing = enable
+
+
+class _SameStatistics:
+    """Batch norms of `stage` take the batch into copies of their running statistics, which are thrown away.
+
+    For the second run of a checkpointed stage, which must not count a batch twice.
+    """
+
+    def __init__(self, stage: nn.Module) -> None:
+        self.stage = stage
+        self.own: list[tuple[nn.BatchNorm2d, str, Tensor]] = []
+
+    def __enter__(self) -> None:
+        self.own = [
+            (layer, name, buffer)
+            for layer in self.stage.modules()
+            if isinstance(layer, nn.BatchNorm2d) and layer.training
+            for name, buffer in layer.named_buffers()
+        ]
+        for layer, name, buffer in self.own:
+            setattr(layer, name, buffer.clone())
+
+    def __exit__(self, *error: object) -> None:
+        for layer, name, buffer in self.own:
+            setattr(layer, name, buffer)
+
+
+def _checkpoint_contexts(stage: nn.Module) -> tuple[AbstractContextManager[Any], AbstractContextManager[Any]]:
+    """What the first and the second run of a checkpointed stage run in."""
+    return nullcontext(), _SameStatistics(stage)
 
 
 class FeatureNetwork(nn.Module):

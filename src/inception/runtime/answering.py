@@ -34,11 +34,16 @@ class Score:
 
 @dataclass(frozen=True)
 class Prediction:
-    """The answer for one image: `top`, best first, or `error` saying why there is none."""
+    """The answer for one image: `top`, best first, or `error` saying why there is none.
+
+    Where an image may have several labels, `labels` are those whose probability reaches their threshold, best
+    first; else None.
+    """
 
     path: str | None
     top: tuple[Score, ...] = ()
     error: str | None = None
+    labels: tuple[Score, ...] | None = None
 
     @property
     def label(self) -> str | None:
@@ -46,10 +51,13 @@ class Prediction:
         return self.top[0].label if self.top else None
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-safe: `path`, and `top` or `error`."""
+        """JSON-safe: `path`, and `top` (with `labels` where there may be several) or `error`."""
         if self.error is not None:
             return {"path": self.path, "error": self.error}
-        return {"path": self.path, "top": [vars(score) for score in self.top]}
+        top = [vars(score) for score in self.top]
+        if self.labels is None:
+            return {"path": self.path, "top": top}
+        return {"path": self.path, "labels": [vars(score) for score in self.labels], "top": top}
 
 
 class Answering(ABC):
@@ -60,12 +68,14 @@ class Answering(ABC):
         preprocess: how images become its input.
         temperature: divisor of the logits before the softmax.
         unknown_threshold: probability below which the answer is `unknown`; None when not calibrated.
+        thresholds: where an image may have several labels, the probability from which it has each; else None.
     """
 
     labels: tuple[str, ...]
     preprocess: Preprocess
     temperature: float
     unknown_threshold: float | None
+    thresholds: tuple[float, ...] | None = None
 
     @abstractmethod
     def compute(self, pixels: Pixels) -> Logits:
@@ -95,6 +105,8 @@ class Answering(ABC):
 
         At most three batches are held in memory, however long `items` is.
         """
+        if unknown and self.thresholds is not None:
+            raise UsageError("'unknown' is of bundles with one label an image; here an image may have none")
         if unknown and self.unknown_threshold is None:
             raise UsageError(
                 "this bundle has no calibrated threshold for 'unknown'; train it with a val split"
@@ -122,13 +134,33 @@ class Answering(ABC):
         self, results: list[tuple[str | None, Pixels | str]], top: int, unknown: bool
     ) -> Iterator[Prediction]:
         arrays = [value for _, value in results if not isinstance(value, str)]
-        rows = iter(softmax(self.compute(np.stack(arrays)), self.temperature) if arrays else ())
+        rows = iter(self._probabilities(np.stack(arrays)) if arrays else np.empty((0, 0), np.float32))
         for name, value in results:
             if isinstance(value, str):
                 yield Prediction(name, error=value)
                 continue
+            row = next(rows)
             threshold = (self.unknown_threshold or 0.0) if unknown else 0.0
-            yield Prediction(name, best_scores(next(rows), self.labels, top, threshold))
+            several = None if self.thresholds is None else reached(row, self.labels, self.thresholds)
+            yield Prediction(name, best_scores(row, self.labels, top, threshold), labels=several)
+
+    def _probabilities(self, pixels: Pixels) -> NDArray[np.float32]:
+        logits = self.compute(pixels)
+        if self.thresholds is None:
+            return softmax(logits, self.temperature)
+        powers = np.exp(-np.abs(logits))
+        probabilities: NDArray[np.float32] = np.where(logits >= 0, np.float32(1.0), powers) / (1 + powers)
+        return probabilities.astype(np.float32)
+
+
+def reached(
+    row: NDArray[np.float32], labels: Sequence[str], thresholds: Sequence[float]
+) -> tuple[Score, ...]:
+    """The labels of one row of K probabilities that reach their thresholds, best first."""
+    best = np.argsort(-row, kind="stable").tolist()
+    return tuple(
+        Score(labels[index], index, float(row[index])) for index in best if row[index] >= thresholds[index]
+    )
 
 
 def best_scores(

@@ -36,6 +36,7 @@ class Classifier(Answering):
         self.labels = bundle.labels
         self.preprocess: Preprocess = bundle.preprocess
         self.temperature, self.unknown_threshold = bundle.temperature, bundle.unknown_threshold
+        self.thresholds = bundle.thresholds
         self.device = choose_device(device)
         self.precision = choose_precision(precision, self.device)
         self.model: Network = place(bundle.build(), self.device)
@@ -54,5 +55,10 @@ class Classifier(Answering):
         return result
 
     def probabilities(self, batch: Tensor) -> Tensor:
-        """As `logits`, after the bundle's temperature and softmax: float32 N x num_classes, rows sum to 1."""
+        """As `logits`, after the bundle's temperature and softmax: float32 N x num_classes, rows sum to 1.
+
+        In a bundle with several labels an image every number is a probability of its own (sigmoid).
+        """
+        if self.thresholds is not None:
+            return torch.sigmoid(self.logits(batch))
         return torch.softmax(self.logits(batch) / self.temperature, dim=1)

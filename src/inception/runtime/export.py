@@ -20,7 +20,7 @@ from inception.runtime.forms import rewritten
 from inception.runtime.onnx_graph import INPUT, LOGITS, PROBABILITIES, to_onnx
 from inception.runtime.optimize import relative_difference
 from inception.runtime.timing import probe_images
-from inception.weights.bundle import Bundle, load_bundle
+from inception.weights.bundle import Bundle, load_bundle, require_one_label
 
 Form = Literal["onnx", "openvino", "torch-export"]
 PixelType = Literal["uint8", "float32"]
@@ -80,6 +80,7 @@ def export_bundle(
     if output.suffix != SUFFIXES[form]:
         raise UsageError(f"a file for {form} ends in {SUFFIXES[form]}: give -o {output.stem}{SUFFIXES[form]}")
     bundle = load_bundle(path)
+    require_one_label(bundle.thresholds, "inception export")
     write, run = _FORMS[form]
     with tempfile.TemporaryDirectory() as folder:
         draft = Path(folder) / output.name

@@ -20,7 +20,7 @@ from inception.runtime.forms import choose_form, graph_of
 from inception.runtime.plan import ARTEFACTS, EngineName, Plan, PlanPrecision, write_plan
 from inception.runtime.quantize import MAX_DROP, quantize
 from inception.runtime.timing import Work, interleaved, machine, probe_images, ratio, summary
-from inception.weights.bundle import Bundle, load_bundle, save_bundle
+from inception.weights.bundle import Bundle, load_bundle, require_one_label, save_bundle
 
 FLOAT32_TOLERANCE = 1e-4
 """Largest logit difference from the original, relative to the largest logit, that float32 may have."""
@@ -106,6 +106,7 @@ def optimize_bundle(path: Path, output: Path, request: Request, say: Say = lambd
         raise UsageError("an optimised bundle is a folder: give -o a name that does not end in .zip")
     precisions = request.precisions()
     bundle = load_bundle(path)
+    require_one_label(bundle.thresholds, "inception optimize")
     threads = request.threads or available_cores()
     reference = Classifier(bundle, "cpu")
     examples = None

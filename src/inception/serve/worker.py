@@ -21,6 +21,7 @@ from inception.errors import InceptionError, UsageError
 from inception.runtime.loading import load
 from inception.serve import wire
 from inception.serve.answers import Answer, Answerer, Ask
+from inception.weights.bundle import require_one_label
 
 DECODING_THREADS = min(4, os.cpu_count() or 1)
 
@@ -70,7 +71,9 @@ def run_worker(channel: socket.socket, order: Order) -> None:
 def _load(order: Order) -> Answerer:
     if order.threads is not None:
         torch.set_num_threads(order.threads)
-    answerer = Answerer(load(order.bundle, order.device, order.precision), order.max_pixels)
+    classifier = load(order.bundle, order.device, order.precision)
+    require_one_label(classifier.thresholds, "inception serve")
+    answerer = Answerer(classifier, order.max_pixels)
     answerer.warm_up(order.max_batch)
     return answerer
 

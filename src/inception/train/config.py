@@ -8,15 +8,10 @@ from typing import Any, Literal
 
 from inception.data.augment import AUGMENTS
 from inception.errors import UsageError
+from inception.train.recipes import RECIPES, SMALL_IMAGE, RecipeName, chosen_recipe
+from inception.train.schedule import ScheduleName
 
-RecipeName = Literal["modern", "paper"]
 DEFAULT_NETWORK = "googlenet_bn"
-SMALL_IMAGE = 64
-"""Networks for images up to this side use the small stem and gentle augmentation."""
-
-MANY_IMAGES = 10_000
-"""From so many small images on, batches are larger and squares are cut out of the views."""
-
 BATCH_NORM_IMAGES = 10_000
 """Fine-tuning on fewer images keeps the pretrained batch-norm statistics: theirs would be too noisy."""
 
@@ -34,20 +29,30 @@ class TrainConfig:
     output: str = _option("", "run folder; default runs/<data>-<model>")
     model: str = _option("", "network; default googlenet_bn, or the weights' own")
     weights: str = _option("", "bundle to start from")
-    recipe: RecipeName = _option("modern", "defaults for everything below", ("modern", "paper"))
+    recipe: RecipeName = _option(
+        "modern", "defaults for everything below; modern chooses one", ("modern", *RECIPES)
+    )
     epochs: int = _option(0, "passes over the training images; 0 chooses by the data set's size")
     batch_size: int = _option(0, "images a step, over all processes; 0 chooses")
     accumulation: int = _option(1, "parts in which a step's images are computed, to save memory")
+    checkpoint_gradients: bool = _option(
+        False, "compute each stage again for its gradient instead of keeping its maps, to save memory"
+    )
     image_size: int = _option(0, "side in pixels; 0 takes the weights', 32 for small images, else 224")
     width: float = _option(1.0, "multiplier of the network's channels")
-    optimizer: Literal["auto", "sgd", "adamw", "muon"] = _option(
-        "auto", "optimiser; muon only with batch norm", ("auto", "sgd", "adamw", "muon")
+    optimizer: Literal["auto", "sgd", "adamw", "rmsprop", "muon"] = _option(
+        "auto", "optimiser; muon only with batch norm", ("auto", "sgd", "adamw", "rmsprop", "muon")
     )
     learning_rate: float = _option(0.0, "peak learning rate; 0 chooses")
-    momentum: float = _option(0.9, "momentum of SGD (Nesterov in the modern recipe)")
+    find_learning_rate: bool = _option(False, "choose the peak rate by a range test before the first epoch")
+    momentum: float = _option(0.9, "momentum of SGD and RMSProp")
+    nesterov: Literal["auto", "yes", "no"] = _option(
+        "auto", "Nesterov's form of SGD's momentum", ("auto", "yes", "no")
+    )
     weight_decay: float = _option(-1.0, "L2 penalty on weights, not on biases or norms; -1 chooses")
-    schedule: Literal["auto", "cosine", "paper", "constant"] = _option(
-        "auto", "learning rate over time", ("auto", "cosine", "paper", "constant")
+    clip_gradient: float = _option(-1.0, "largest norm of a step's whole gradient; 0 for none, -1 chooses")
+    schedule: ScheduleName = _option(
+        "auto", "learning rate over time", ("auto", "cosine", "paper", "bn", "v3", "constant")
     )
     warmup: float = _option(-1.0, "share of the run in which the rate rises linearly; -1 chooses")
     label_smoothing: float = _option(-1.0, "share of the target spread over all classes; -1 chooses")
@@ -67,7 +72,7 @@ class TrainConfig:
     )
     flip: Literal["auto", "yes", "no"] = _option("auto", "mirror training views", ("auto", "yes", "no"))
     freeze: bool = _option(False, "train only the classifier, on features computed once")
-    unfreeze: str = _option("", "with weights: first stage that is trained; default all of them")
+    unfreeze: str = _option("", "with weights: first stage that is trained, or all; default by validation")
     batch_norm: Literal["auto", "train", "frozen"] = _option(
         "auto", "batch-norm statistics when starting from weights", ("auto", "train", "frozen")
     )
@@ -143,6 +148,7 @@ def _check(config: TrainConfig) -> None:
         "learning_rate": (0.0, 1000.0),
         "momentum": (0.0, 0.9999),
         "weight_decay": (0.0, 10.0),
+        "clip_gradient": (0.0, 1e6),
         "warmup": (0.0, 1.0),
         "label_smoothing": (0.0, 0.999),
         "aux_weight": (0.0, 10.0),
@@ -170,7 +176,7 @@ def _check(config: TrainConfig) -> None:
 def resolve(
     config: TrainConfig, images: int, side: int, start_side: int, flip_safe: bool, normalized: bool = True
 ) -> TrainConfig:
-    """Replace every automatic choice by a value.
+    """Replace every automatic choice by a value; `recipe` becomes the name of the recipe that chose.
 
     Args:
         config: what the user asked.
@@ -182,75 +188,22 @@ def resolve(
     """
     tuned = bool(config.weights)
     small = (config.image_size or start_side or side) <= SMALL_IMAGE
-    if config.recipe == "paper":
-        chosen = _paper(images)
-    else:
-        chosen = _finetuning(images) if tuned else _modern(config.optimizer, images, small, normalized)
+    recipe = chosen_recipe(config.recipe, tuned, small)
+    chosen = recipe.resolved(images, facts_of(config, small, normalized))
+    if not tuned:
+        chosen.pop("unfreeze", None)
     chosen |= {"flip": "yes" if flip_safe else "no"}
     chosen |= {"batch_norm": "frozen" if tuned and images < BATCH_NORM_IMAGES else "train"}
     chosen |= {"image_size": start_side or (32 if small else 224)}
-    if small and config.recipe == "modern":
-        chosen |= {"augment": "cutout" if images >= MANY_IMAGES and not tuned else "shift"}
+    chosen.setdefault("nesterov", "no")
     automatic = {item.name: item.default for item in fields(config)}
     for name, value in chosen.items():
         if getattr(config, name) == automatic[name]:
             config = replace(config, **{name: value})
-    return config
+    return replace(config, recipe=recipe.name)
 
 
-def _paper(images: int) -> dict[str, Any]:
-    """Section 6 of Szegedy et al. 2015; batch size and weight decay are Caffe's reproduction's."""
-    return {
-        "epochs": _epochs_for(images, steps=12_000, batch=32),
-        "batch_size": 32,
-        "optimizer": "sgd",
-        "learning_rate": 0.01,
-        "weight_decay": 2e-4,
-        "schedule": "paper",
-        "warmup": 0.0,
-        "label_smoothing": 0.0,
-        "ema_decay": 0.999,
-        "augment": "paper",
-    }
-
-
-def _finetuning(images: int) -> dict[str, Any]:
-    return {
-        "epochs": min(max(round(10_000 / max(images, 1)), 3), 20),
-        "batch_size": 32,
-        "optimizer": "adamw",
-        "learning_rate": 1e-4,
-        "weight_decay": 0.01,
-        "schedule": "cosine",
-        "warmup": 0.1,
-        "label_smoothing": 0.1,
-        "ema_decay": 0.99,
-        "augment": "crop",
-    }
-
-
-def _modern(optimizer: str, images: int, small: bool, normalized: bool) -> dict[str, Any]:
-    """From scratch. Muon where it was measured to win: batch-normalised networks on small images."""
-    if optimizer == "auto":
-        optimizer = "muon" if small and normalized else "sgd"
-    batch = 128 if small and images >= MANY_IMAGES else 32
-    # SGD's for 128 images; smaller batches take smaller steps.
-    rate = {"muon": 0.05, "sgd": 0.2 * batch / 128, "adamw": 1e-3}[optimizer]
-    return {
-        "epochs": _epochs_for(images, steps=3_000 if small else 6_000, batch=batch),
-        "batch_size": batch,
-        "optimizer": optimizer,
-        "learning_rate": rate,
-        "weight_decay": 0.05 if optimizer == "adamw" else 5e-4,
-        "schedule": "cosine",
-        "warmup": 0.05 if optimizer == "muon" else 0.15,
-        "label_smoothing": 0.1,
-        "ema_decay": 0.99,
-        "augment": "crop",
-        **({"dropout": 0.0} if optimizer == "muon" else {}),
-    }
-
-
-def _epochs_for(images: int, steps: int, batch: int) -> int:
-    """Enough epochs for about `steps` updates, between 5 and 60."""
-    return min(max(round(steps * batch / max(images, 1)), 5), 60)
+def facts_of(config: TrainConfig, small: bool, normalized: bool) -> dict[str, str]:
+    """What a recipe's choices may depend on, besides the number of images."""
+    facts = {"size": "small" if small else "large", "network": "normalized" if normalized else "plain"}
+    return facts if config.optimizer == "auto" else {**facts, "optimizer": config.optimizer}

@@ -8,10 +8,18 @@ from torch import nn
 from inception.nets.endpoints import resolve_endpoint
 from inception.nets.network import Network
 
+EVERYTHING = "all"
+
+
+def last_third(network: Network) -> str:
+    """The stage that begins the last third of the stages with parameters."""
+    stages = [name for name in network.endpoints if list(getattr(network, name).parameters())]
+    return stages[len(stages) - max(len(stages) // 3, 1)]
+
 
 def freeze_below(network: Network, first_trained: str) -> None:
-    """Stop gradients in the stages before `first_trained` (an endpoint name; '' trains everything)."""
-    if not first_trained:
+    """Stop gradients in the stages before `first_trained` (an endpoint name; '' and 'all' stop none)."""
+    if first_trained in ("", EVERYTHING):
         return
     stage = resolve_endpoint(first_trained, network.endpoints, network.aliases)
     for name in network.endpoints[: network.endpoints.index(stage)]:

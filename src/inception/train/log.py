@@ -23,7 +23,8 @@ class Observer(Protocol):
         """`done` of `total` bytes of a named set's file have arrived."""
 
     def epoch_started(self, epoch: int, epochs: int, images: int) -> None:
-        """Epoch `epoch` (from 1) of `epochs` begins, with `images` images; 0 of 0 computes features."""
+        """Epoch `epoch` (from 1) of `epochs` begins, with `images` images; 0 of 0 computes
+        features, 0 of 1 tries something out."""
 
     def batch_done(self, images: int, loss: float) -> None:
         """A batch of `images` images was trained on; `loss` is its loss."""

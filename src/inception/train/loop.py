@@ -1,52 +1,26 @@
 """The training loop: one epoch after another, each step a pure function of what the checkpoint holds."""
 
-import copy
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from inception.data.augment import AUGMENTS, Augment
-from inception.data.loader import Loader
-from inception.data.preprocess import Preprocess
 from inception.errors import DataError, TrainingError
 from inception.nets.network import Network
-from inception.runtime.device import Precision, autocast, place
 from inception.train.checkpoint import CHECKPOINT_FOLDER, load_checkpoint, save_checkpoint
 from inception.train.config import TrainConfig
-from inception.train.distributed import averaged_gradients
 from inception.train.feed import feed
 from inception.train.interrupt import Interrupted, StopRequest
-from inception.train.layers import freeze_below, scale_rates
-from inception.train.log import MetricsLog, Observer, Row
-from inception.train.optimizer import AveragedWeights, make_optimizer
-from inception.train.ranks import ALONE, Ranks
+from inception.train.log import MetricsLog, Row
+from inception.train.recipes import label_of
 from inception.train.schedule import rate_factor
-from inception.train.state import Progress, TrainingState, require_finite
-from inception.train.step import Step
+from inception.train.state import Progress, require_finite
+from inception.train.trainee import Setting, chosen_augment, make_trainee, validate
 
-EVALUATION_BATCH = 64
 _STOP, _SAVE = 1, 1 << 20
 """What a process wishes after a step; wishes are added up, so all processes do the same."""
-
-
-@dataclass(frozen=True)
-class Setting:
-    """What a loop works with: where it computes, what it reads, where it writes, whom it tells."""
-
-    folder: Path
-    device: torch.device
-    precision: Precision
-    preprocess: Preprocess
-    train: Loader
-    val: Loader | None
-    observer: Observer
-    ranks: Ranks = ALONE
 
 
 class TrainingLoop:
@@ -67,21 +41,10 @@ class TrainingLoop:
     ) -> None:
         self.config, self.setting, self.on_best = config, setting, on_best
         self.fingerprint = fingerprint
-        self.network = place(network, setting.device)
-        freeze_below(self.network, config.unfreeze)
-        self.shadow = copy.deepcopy(self.network).eval()
-        model = averaged_gradients(self.network, config.batch_norm_across, setting.device, setting.ranks)
-        optimizer = make_optimizer(self.network, config)
-        scale_rates(optimizer, self.network, config.layer_decay)
-        average = AveragedWeights(self.network, config.ema_decay)
-        self.state = TrainingState(
-            self.network, optimizer, average, Progress(), setting.device, setting.ranks
-        )
+        trainee = make_trainee(network, config, setting)
+        self.network, self.shadow = network, trainee.shadow
+        self.state, self.step = trainee.state, trainee.step
         self.batches_per_epoch = setting.train.batch_count(config.batch_size)
-        labels = [sample.label for sample in setting.train.samples]
-        self.step = Step(
-            model, self.network, config, self.state, setting.preprocess, setting.precision, labels
-        )
         self.augment = chosen_augment(config)
         self.checkpoints = setting.folder / CHECKPOINT_FOLDER
         self._saved_at = time.monotonic()
@@ -199,16 +162,18 @@ class TrainingLoop:
     def _finish_epoch(self, stop: StopRequest) -> Row:
         self._require_finite()
         progress = self.state.progress
+        right = "train_exact" if self.setting.multilabel else "train_top1"
         row: Row = {
             "epoch": progress.epoch + 1,
             "train_loss": progress.loss_sum / max(progress.seen, 1),
-            "train_top1": progress.correct / max(progress.seen, 1),
+            right: progress.correct / max(progress.seen, 1),
             "learning_rate": self._learning_rate(progress.step - 1),
             "images_per_s": progress.seen / max(progress.seconds, 1e-9),
             "seconds": progress.seconds,
         }
         if self.config.skip_nonfinite:
             row["skipped"] = progress.skipped
+        row["recipe"] = label_of(self.config.recipe)
         self.consider(row, progress.epoch + 1, stop)
         progress.epoch += 1
         progress.batch, progress.seen, progress.correct = 0, 0, 0
@@ -218,8 +183,9 @@ class TrainingLoop:
     def consider(self, row: Row, epoch: int, stop: StopRequest | None = None) -> None:
         """Measure the averaged weights on val, add the result to `row`, and keep them unless they are worse.
 
-        Worse means by more than one standard error of the best accuracy: on a small val split single images
+        Worse means by more than one standard error of the best score: on a small val split single images
         decide which epoch is best, and the later epoch, at a lower learning rate, is the safer choice.
+        It also means worse at all than the linear probe (epoch 0), which needs no training.
         """
         progress = self.state.progress
         weights = self.state.average.state_dict(self.network)
@@ -229,41 +195,15 @@ class TrainingLoop:
             if measured is None:
                 self.save()
                 raise Interrupted(f"stopped while measuring epoch {epoch}; continue with --resume")
-            loss, top1 = measured
-            row |= {"val_loss": loss, "val_top1": top1}
-            progress.stale = 0 if top1 > progress.best_top1 else progress.stale + 1
-            best = max(progress.best_top1, 0.0)
+            loss, score = measured
+            row |= {"val_loss": loss, "val_map" if self.setting.multilabel else "val_top1": score}
+            progress.stale = 0 if score > progress.best_score else progress.stale + 1
+            best = max(progress.best_score, 0.0)
             error = math.sqrt(best * (1.0 - best) / max(len(self.setting.val), 1))
-            progress.best_top1 = max(best, top1)
-            if top1 < best - error:
+            progress.best_score = max(best, score)
+            if epoch == 0:
+                progress.probe_score = score
+            if score < max(best - error, progress.probe_score):
                 return
         progress.best_epoch = epoch
         self.on_best(weights, progress)
-
-
-def chosen_augment(config: TrainConfig) -> Augment:
-    """The augmentation a resolved config asks for."""
-    base = AUGMENTS[config.augment]  # type: ignore[index]
-    return Augment(**{**vars(base), "flip": config.flip == "yes"})
-
-
-@torch.inference_mode()
-def validate(
-    network: Network, setting: Setting, loader: Loader, stop: StopRequest | None = None
-) -> tuple[float, float] | None:
-    """Mean cross-entropy (nats) and top-1 (fraction) of a network in evaluation mode.
-
-    Several processes measure every image once between them. None when asked to stop (alone only).
-    """
-    sums = torch.zeros(3, dtype=torch.float64)
-    for batch in loader.evaluation_batches(setting.preprocess, EVALUATION_BATCH):
-        if stop is not None and stop.requested and setting.ranks.count == 1:
-            return None
-        images = setting.preprocess.normalize(batch.images.to(setting.device))
-        with autocast(setting.device, setting.precision):
-            logits = network(images.contiguous(memory_format=torch.channels_last)).float().cpu()
-        loss = float(F.cross_entropy(logits, batch.targets, reduction="sum"))
-        correct = int((logits.argmax(1) == batch.targets).sum())
-        sums += torch.tensor([loss, correct, len(batch.targets)], dtype=torch.float64)
-    loss_sum, right, seen = setting.ranks.add_up(sums).tolist()
-    return loss_sum / max(seen, 1), right / max(seen, 1)

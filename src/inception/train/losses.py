@@ -15,8 +15,12 @@ def training_loss(
     label_smoothing: float,
     aux_weight: float,
     class_weights: Tensor | None = None,
+    multilabel: bool = False,
 ) -> Tensor:
     """Cross-entropy of the main classifier plus `aux_weight` times that of each auxiliary head, in nats.
+
+    With `multilabel` every class is a question of its own: the mean of N x num_classes binary
+    cross-entropies, targets float32 in 0..1, label smoothing towards one half.
 
     Args:
         output: logits N x num_classes (main and auxiliary); computed in float32 whatever their dtype.
@@ -26,9 +30,16 @@ def training_loss(
         class_weights: float32 num_classes; each image counts with its class's weight (with mixed targets,
             their mean), and the sum is divided by N, so that a batch's classes do not change its scale.
     """
-    loss = _cross_entropy(output.logits, targets, label_smoothing, class_weights)
+
+    def loss_of(logits: Tensor) -> Tensor:
+        if multilabel:
+            smoothed = targets * (1.0 - label_smoothing) + 0.5 * label_smoothing
+            return F.binary_cross_entropy_with_logits(logits.float(), smoothed)
+        return _cross_entropy(logits, targets, label_smoothing, class_weights)
+
+    loss = loss_of(output.logits)
     for logits in output.aux:
-        loss = loss + aux_weight * _cross_entropy(logits, targets, label_smoothing, class_weights)
+        loss = loss + aux_weight * loss_of(logits)
     return loss
 
 

@@ -25,10 +25,10 @@ def mix_batch(
 
     Args:
         images: float N x C x H x W.
-        targets: int64 N.
+        targets: int64 N, or float32 N x K of 0 and 1 (several labels an image).
         classes: K.
 
-    Returns images of the same shape, and targets float32 N x K, whose rows add up to 1.
+    Returns images of the same shape, and targets float32 N x K, whose rows add up to what they did before.
     """
     partner = torch.from_numpy(rng.permutation(len(images))).to(images.device)
     cut = cutmix > 0.0 and (mixup == 0.0 or rng.random() < 0.5)
@@ -42,7 +42,7 @@ def mix_batch(
         images[:, :, top:bottom, left:right] = images[partner, :, top:bottom, left:right]
     else:
         images = share * images + (1.0 - share) * images[partner]
-    hot = F.one_hot(targets, classes).float()
+    hot = targets if targets.dim() == 2 else F.one_hot(targets, classes).float()
     return images, share * hot + (1.0 - share) * hot[partner]
 
 

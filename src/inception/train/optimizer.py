@@ -8,13 +8,14 @@ from torch import Tensor, nn
 from inception.errors import UsageError
 from inception.train.config import TrainConfig
 from inception.train.muon import Muon
+from inception.train.rmsprop import RMSProp
 
 MUON_MOMENTUM = 0.6
 """As in the CIFAR-10 runs that Muon was made for; short runs want a short memory."""
 
 
 def make_optimizer(network: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    """SGD (Nesterov in the modern recipe), AdamW or Muon over the trainable parameters.
+    """SGD, AdamW, RMSProp or Muon over the trainable parameters.
 
     Weight decay is left off biases and normalisation parameters (every parameter of one dimension).
     Raises UsageError for Muon on a network without batch normalisation.
@@ -29,7 +30,9 @@ def make_optimizer(network: nn.Module, config: TrainConfig) -> torch.optim.Optim
         return _make_muon(network, groups, config)
     if config.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
-    nesterov = config.recipe == "modern" and config.momentum > 0.0
+    if config.optimizer == "rmsprop":
+        return RMSProp(groups, config.learning_rate, config.momentum)
+    nesterov = config.nesterov != "no" and config.momentum > 0.0
     return torch.optim.SGD(
         groups, lr=config.learning_rate, momentum=config.momentum, nesterov=nesterov, fused=True
     )

@@ -18,11 +18,14 @@ from inception.nets.network import Network
 from inception.nets.registry import build_network, canonical_name
 from inception.runtime.device import choose_device, choose_precision, place
 from inception.train.checkpoint import CHECKPOINT_FOLDER, list_checkpoints, read_config_of
-from inception.train.config import DEFAULT_NETWORK, SMALL_IMAGE, TrainConfig, resolve
+from inception.train.choose import Candidate, candidates
+from inception.train.config import DEFAULT_NETWORK, TrainConfig, resolve
+from inception.train.layers import EVERYTHING
 from inception.train.log import METRICS_FILE, Observer
-from inception.train.loop import Setting
 from inception.train.optimizer import is_batch_normalized
 from inception.train.ranks import ALONE, Ranks, own_device
+from inception.train.recipes import SMALL_IMAGE, label_of
+from inception.train.trainee import Setting
 from inception.train.whiten import whiten
 from inception.weights.bundle import Bundle, load_bundle
 
@@ -55,6 +58,7 @@ class Prepared:
         setting: where it computes, reads and writes.
         network: on its device, in training mode.
         fresh_head: whether the classifier is new while the rest comes from a bundle.
+        candidates: ways to fine-tune that validation is to decide between; empty where it is decided.
     """
 
     config: TrainConfig
@@ -62,67 +66,132 @@ class Prepared:
     setting: Setting
     network: Network
     fresh_head: bool
+    candidates: tuple[Candidate, ...] = ()
 
 
-def prepare(config: TrainConfig, observer: Observer, ranks: Ranks = ALONE) -> Prepared:
-    """Check the request, open the data, build the network; the run folder is made last."""
+@dataclass(frozen=True)
+class Plan:
+    """A run on paper: what was asked, what that becomes, and the data.
+
+    Attributes:
+        asked: what the user asked (of a resumed run, what it was started with).
+        config: with every automatic choice made.
+        resumed: whether it continues a run.
+        start: the bundle it starts from.
+        dataset: what is trained on.
+        train: its training images.
+    """
+
+    asked: TrainConfig
+    config: TrainConfig
+    resumed: bool
+    start: Bundle | None
+    dataset: Dataset
+    train: Loader
+
+
+def plan(config: TrainConfig, observer: Observer, ranks: Ranks = ALONE) -> Plan:
+    """Check the request, open the data, make every automatic choice; nothing is written."""
     if ranks.count > 1 and not config.output:
         raise UsageError("several processes must agree on the run folder: give --output FOLDER")
     resumed = _resumed(config)
-    config = resumed or config
-    start = load_bundle(config.weights) if config.weights else None
-    _check_start(config, start)
-    folder = Path(config.output or _default_folder(config, start))
-    if not config.resume:
-        _refuse_used(folder)
+    asked = resumed or config
+    start = load_bundle(asked.weights) if asked.weights else None
+    _check_start(asked, start)
     dataset = open_dataset(
-        config.data,
-        data_root=Path(config.data_root) if config.data_root else None,
-        val_fraction=config.val_fraction,
-        seed=config.seed,
+        asked.data,
+        data_root=Path(asked.data_root) if asked.data_root else None,
+        val_fraction=asked.val_fraction,
+        seed=asked.seed,
         progress=observer.downloading,
     )
+    balanced = asked.class_balance == "sampling"
     loader = Loader(
         dataset,
         dataset.split("train"),
-        config.workers,
-        config.strict,
+        asked.workers,
+        asked.strict,
         rank=ranks.rank,
         ranks=ranks.count,
-        balanced=config.class_balance == "sampling",
+        balanced=balanced,
     )
     if len(loader) == 0:
-        raise DataError(f"{config.data} has no training images")
+        raise DataError(f"{asked.data} has no training images")
+    if dataset.multilabel:
+        asked = _for_labels(asked, ranks)
+    if asked.find_learning_rate and resumed is None and (asked.learning_rate or asked.freeze):
+        other = "freeze" if asked.freeze else "learning-rate"
+        raise UsageError(f"--find-learning-rate and --{other} exclude each other: drop one of them")
+    config = asked
     if resumed is None:
-        start_side = start.preprocess.height if start else 0
         config = resolve(
-            config,
+            asked,
             len(loader),
             _typical_side(loader),
-            start_side,
+            start.preprocess.height if start else 0,
             dataset.flip_safe,
-            normalized=_is_normalized(config.model or DEFAULT_NETWORK),
+            normalized=_is_normalized(start.network if start else asked.model or DEFAULT_NETWORK),
         )
         config = replace(config, compile=_choose_compile(config, len(loader)))
+    return Plan(asked, config, resumed is not None, start, dataset, loader)
+
+
+def prepare(config: TrainConfig, observer: Observer, ranks: Ranks = ALONE) -> Prepared:
+    """Plan the run, build the network; the run folder is made last."""
+    planned = plan(config, observer, ranks)
+    config, start, dataset = planned.config, planned.start, planned.dataset
+    folder = Path(config.output or _default_folder(config, start))
+    if not config.resume:
+        _refuse_used(folder)
     torch.manual_seed(config.seed)
     preprocess = _choose_preprocess(config, start)
     network = _build(config, start, dataset, preprocess)
-    if config.unfreeze:
+    if config.unfreeze not in ("", EVERYTHING):
         resolve_endpoint(config.unfreeze, network.endpoints, network.aliases)
-    _check_batches(config, ranks, bool(dataset.split("val")))
+    validated = bool(dataset.split("val"))
+    _check_batches(config, ranks, validated)
     if config.whiten:
-        whiten(network, preprocess.normalize(_spread_images(loader, preprocess)))
-    setting = _make_setting(config, folder, dataset, loader, preprocess, observer, ranks)
-    plan = "linear probe" if config.freeze else f"{config.epochs} epoch{'s' * (config.epochs != 1)}"
-    observer.message(
-        f"{network.architecture}: {len(loader)} training images, "
-        f"{len(setting.val) if setting.val else 0} for validation, {len(dataset.labels)} classes, "
-        f"{preprocess.height}x{preprocess.width}, {plan}, {setting.device.type} {setting.precision}"
-    )
+        whiten(network, preprocess.normalize(_spread_images(planned.train, preprocess)))
+    setting = _make_setting(config, folder, dataset, planned.train, preprocess, observer, ranks)
+    observer.message(_described(network, config, setting))
     # A convolutional classifier (Network in Network's) is not one that a probe could solve.
     linear = isinstance(network.fc, nn.Linear)
-    fresh_head = start is not None and start.labels != dataset.labels and linear
-    return Prepared(config, dataset, setting, place(network, setting.device), fresh_head)
+    fresh_head = start is not None and _other_answers(start, dataset) and linear
+    tried = candidates(planned.asked, config, network) if validated and not planned.resumed else ()
+    return Prepared(config, dataset, setting, place(network, setting.device), fresh_head, tried)
+
+
+def _described(network: Network, config: TrainConfig, setting: Setting) -> str:
+    length = "linear probe" if config.freeze else f"{config.epochs} epoch{'s' * (config.epochs != 1)}"
+    dataset, preprocess = setting.train.dataset, setting.preprocess
+    several = ", several labels an image" if dataset.multilabel else ""
+    return (
+        f"{network.architecture}: {len(setting.train)} training images, "
+        f"{len(setting.val) if setting.val else 0} for validation, {len(dataset.labels)} classes{several}, "
+        f"{preprocess.height}x{preprocess.width}, recipe {label_of(config.recipe)}, {length}, "
+        f"{setting.device.type} {setting.precision}"
+    )
+
+
+def _other_answers(start: Bundle, dataset: Dataset) -> bool:
+    """Whether the bundle's classifier is of no use for the data."""
+    return start.labels != dataset.labels or (start.thresholds is not None) != dataset.multilabel
+
+
+def _for_labels(config: TrainConfig, ranks: Ranks) -> TrainConfig:
+    """The options of a run with several labels an image. Raises UsageError for those without a meaning."""
+    refused = {
+        f"--class-balance {config.class_balance}": (
+            config.class_balance != "none",
+            "an image belongs to several classes at once",
+        ),
+        "several processes": (ranks.count > 1, "average precision needs every answer in one process"),
+    }
+    for name, (wished, reason) in refused.items():
+        if wished:
+            raise UsageError(f"{name} cannot be had with several labels an image: {reason}")
+    automatic = config.label_smoothing < 0.0
+    return replace(config, label_smoothing=0.0) if automatic else config
 
 
 def _resumed(config: TrainConfig) -> TrainConfig | None:
@@ -278,7 +347,7 @@ def _build(config: TrainConfig, start: Bundle | None, dataset: Dataset, preproce
     classes = len(dataset.labels)
     if start is not None:
         network = start.build()
-        if start.labels != dataset.labels:
+        if _other_answers(start, dataset):
             network.reset_classifier(classes)
         if config.freeze and not isinstance(network.fc, nn.Linear):
             raise UsageError(f"{network.architecture} has no linear classifier: --freeze cannot solve it")

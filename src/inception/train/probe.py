@@ -10,7 +10,7 @@ from torch import Tensor
 
 from inception.nets.network import Network
 from inception.runtime.device import autocast
-from inception.train.loop import EVALUATION_BATCH, Setting
+from inception.train.trainee import EVALUATION_BATCH, Setting
 
 PENALTIES = (300.0, 100.0, 30.0, 10.0, 3.0)
 """Candidate L2 penalties, strongest first, for features scaled to unit variance (sklearn's 1/C)."""
@@ -34,20 +34,24 @@ class Probe:
 
 
 def fit_probe(views: Tensor, targets: Tensor, num_classes: int, seed: int) -> Probe:
-    """Multinomial logistic regression on cached features, its penalty chosen by cross-validation.
+    """Logistic regression on cached features, its penalty chosen by cross-validation.
+
+    Multinomial, or with several labels an image one regression a label (an image's accuracy is then the share
+    of its labels that are right).
 
     Of the penalties whose held-out accuracy is within one standard error of the best, the strongest is
     taken (Breiman et al. 1984, the one-standard-error rule): small sets prefer the simpler classifier.
 
     Args:
         views: float32 V x N x D, V views (such as the image and its mirror) of N images.
-        targets: int64 N.
+        targets: int64 N, or float32 N x K of 0 and 1.
         num_classes: K.
         seed: of the folds.
     """
     scale = float(views.std()) or 1.0
     views = views.to(torch.float64) / scale
-    folds = _fold_of(targets.numpy(), seed)
+    single = targets.dim() == 1
+    folds = _fold_of(targets.numpy() if single else np.zeros(len(targets), dtype=np.int64), seed)
     correct = torch.zeros(len(PENALTIES), len(targets))
     for fold in range(FOLDS):
         held = torch.from_numpy(folds == fold)
@@ -55,7 +59,7 @@ def fit_probe(views: Tensor, targets: Tensor, num_classes: int, seed: int) -> Pr
         for row, penalty in enumerate(PENALTIES):
             weights = _solve(views[:, ~held], targets[~held], penalty, weights)
             logits = views[0, held] @ weights[:, :-1].T + weights[:, -1]
-            correct[row, held] = (logits.argmax(1) == targets[held]).float()
+            correct[row, held] = rightness(logits, targets[held])
     accuracy = correct.mean(1)
     error = (accuracy * (1 - accuracy) / len(targets)).sqrt()
     best = int(accuracy.argmax())
@@ -64,6 +68,13 @@ def fit_probe(views: Tensor, targets: Tensor, num_classes: int, seed: int) -> Pr
     weights = _solve(views, targets, PENALTIES[chosen], start)
     scores = tuple(zip(PENALTIES, accuracy.tolist(), error.tolist(), strict=True))
     return Probe((weights[:, :-1] / scale).float(), weights[:, -1].float(), PENALTIES[chosen], scores)
+
+
+def rightness(logits: Tensor, targets: Tensor) -> Tensor:
+    """float32 N: 1 where the answer is right; with several labels an image the share of right ones."""
+    if targets.dim() == 1:
+        return (logits.argmax(1) == targets).float()
+    return ((logits > 0.0) == (targets > 0.5)).float().mean(1)
 
 
 def _fold_of(targets: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
@@ -76,10 +87,14 @@ def _fold_of(targets: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
 
 
 def _solve(views: Tensor, targets: Tensor, penalty: float, start: Tensor) -> Tensor:
-    """Weights K x (D + 1) that minimise mean cross-entropy + penalty / (2 N) |weights|^2, by L-BFGS."""
+    """Weights K x (D + 1) that minimise mean cross-entropy + penalty / (2 N) |weights|^2, by L-BFGS.
+
+    With several labels an image the cross-entropy is the sum of its labels' binary ones.
+    """
     count, images, width = views.shape
     features = views.reshape(count * images, width)
-    labels = targets.repeat(count)
+    single = targets.dim() == 1
+    labels = targets.repeat(count) if single else targets.to(features.dtype).repeat(count, 1)
     weights = start.clone().requires_grad_()
     optimizer = torch.optim.LBFGS(
         [weights], max_iter=100, tolerance_change=1e-7, line_search_fn="strong_wolfe"
@@ -88,7 +103,11 @@ def _solve(views: Tensor, targets: Tensor, penalty: float, start: Tensor) -> Ten
     def closure() -> Tensor:
         optimizer.zero_grad()
         logits = features @ weights[:, :-1].T + weights[:, -1]
-        loss = F.cross_entropy(logits, labels) + penalty / (2 * images) * weights[:, :-1].square().sum()
+        if single:
+            loss = F.cross_entropy(logits, labels)
+        else:
+            loss = F.binary_cross_entropy_with_logits(logits, labels, reduction="sum") / len(labels)
+        loss = loss + penalty / (2 * images) * weights[:, :-1].square().sum()
         loss.backward()  # type: ignore[no-untyped-call]
         return loss
 
@@ -100,7 +119,8 @@ def _solve(views: Tensor, targets: Tensor, penalty: float, start: Tensor) -> Ten
 def cached_features(network: Network, setting: Setting, mirrored: bool) -> tuple[Tensor, Tensor]:
     """Features before the classifier for every readable training image, as evaluation sees it.
 
-    Returns views float32 V x N x D (V = 2 with the mirror images, else 1) and targets int64 N.
+    Returns views float32 V x N x D (V = 2 with the mirror images, else 1) and targets int64 N (with several
+    labels an image float32 N x K).
     """
     network.eval()
     features: list[list[Tensor]] = [[], []]

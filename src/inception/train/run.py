@@ -1,5 +1,6 @@
 """A training run from start to end: prepared, probed, looped, calibrated."""
 
+import json
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,22 +12,29 @@ import torch
 from torch import Tensor
 
 import inception
+from inception.data.loader import Loader
 from inception.errors import UsageError
 from inception.evaluate.calibration import fit_temperature, unknown_threshold
 from inception.evaluate.measure import collect_logits
+from inception.evaluate.measure_labels import collect_labels
 from inception.evaluate.metrics import evaluate_logits
-from inception.files import locked, remove_leftovers
+from inception.evaluate.multilabel import USUAL_THRESHOLD, evaluate_labels, fit_thresholds
+from inception.files import atomic_write_text, locked, remove_leftovers
 from inception.runtime.classifier import Classifier
 from inception.runtime.device import choose_device
 from inception.train.checkpoint import CHECKPOINT_FOLDER, clean_checkpoints, list_checkpoints
+from inception.train.choose import CHOICE_FILE, choose
 from inception.train.config import TrainConfig
 from inception.train.interrupt import stop_on_signals
 from inception.train.log import MetricsLog, Observer, Row, Silent
-from inception.train.loop import Setting, TrainingLoop
+from inception.train.loop import TrainingLoop
 from inception.train.prepare import Prepared, prepare
-from inception.train.probe import cached_features, fit_probe
+from inception.train.probe import cached_features, fit_probe, rightness
+from inception.train.range_test import find_learning_rate, write_range_test
 from inception.train.ranks import joined, was_restarted
+from inception.train.recipes import label_of
 from inception.train.state import Progress
+from inception.train.trainee import Setting
 from inception.weights.bundle import Bundle, load_bundle, save_bundle
 
 BUNDLE_FOLDER = "bundle"
@@ -40,7 +48,7 @@ class TrainResult:
         folder: the run folder.
         bundle: path of the bundle in it.
         metrics: of the bundle on the val split (empty without one, and in all processes but the first):
-            top1, top5, loss, n.
+            top1, top5, loss, n; with several labels an image n, map, macro_f1, micro_f1, loss.
         best_epoch: the epoch the bundle's weights are from; 0 is the linear probe.
         unreadable: skipped training images and why.
     """
@@ -94,6 +102,7 @@ class _Run:
     def __init__(self, prepared: Prepared) -> None:
         self.config, self.dataset, self.setting = prepared.config, prepared.dataset, prepared.setting
         self.network, self.fresh_head = prepared.network, prepared.fresh_head
+        self.candidates = prepared.candidates
         self.path = self.setting.folder / BUNDLE_FOLDER
 
     def go(self) -> TrainResult:
@@ -102,6 +111,8 @@ class _Run:
         first_row: Row | None = None
         if (self.fresh_head or self.config.freeze) and not resuming:
             first_row = self._probe()
+        if not resuming and not self.config.freeze:
+            self._choose(probed=first_row is not None)
         loop = TrainingLoop(self.network, self.config, setting, self.dataset.fingerprint, self._keep)
         if resuming:
             loop.resume()
@@ -123,6 +134,41 @@ class _Run:
             log.close()
         return self._finish(loop.state.progress)
 
+    def _choose(self, probed: bool) -> None:
+        """Settle what the options leave to be tried: the learning rate, and which stages are trained."""
+        folder, first = self.setting.folder, self.setting.ranks.first
+        if self.config.find_learning_rate:
+            found = find_learning_rate(self.network, self.config, self.setting)
+            self.config = replace(self.config, learning_rate=found.suggestion)
+            self.candidates = tuple(
+                replace(candidate, learning_rate=found.suggestion) for candidate in self.candidates
+            )
+            self.setting.observer.message(f"learning rate {found.suggestion:g}, by the range test")
+            if first:
+                write_range_test(found, folder)
+        if not self.candidates:
+            return
+        choice = choose(self.network, self.config, self.setting, self.candidates, probed)
+        chosen = choice.chosen
+        if chosen.unfreeze == "none":
+            self.config = replace(self.config, freeze=True)
+            self.setting.observer.message(
+                "the linear probe is better on val than any fine-tuning tried: it stays; "
+                "--unfreeze all trains on all the same"
+            )
+        else:
+            self.config = replace(self.config, unfreeze=chosen.unfreeze, learning_rate=chosen.learning_rate)
+        if first:
+            atomic_write_text(folder / CHOICE_FILE, json.dumps(choice.to_dict(), indent=1) + "\n")
+
+    def _choice(self) -> dict[str, Any]:
+        """What `_choose` left in the run folder, for the bundle."""
+        try:
+            content = json.loads((self.setting.folder / CHOICE_FILE).read_text())
+        except (OSError, ValueError):
+            return {}
+        return {"choice": content}
+
     def _probe(self) -> Row:
         """Solve the classifier on frozen features, put it into the network, and describe it as epoch 0."""
         self.setting.observer.message("linear probe: computing the features of the training images once")
@@ -134,13 +180,13 @@ class _Run:
             self.network.fc.weight.copy_(probe.weight)  # type: ignore[operator]
             self.network.fc.bias.copy_(probe.bias)  # type: ignore[operator]
         chosen = next(score for score in probe.scores if score[0] == probe.penalty)
+        several = self.setting.multilabel
+        right = rightness(views[0] @ probe.weight.T + probe.bias, targets)
         return {
             "epoch": 0,
             "probe_penalty": probe.penalty,
-            "probe_cross_validated_top1": chosen[1],
-            "train_top1": float(
-                ((views[0] @ probe.weight.T + probe.bias).argmax(1) == targets).float().mean()
-            ),
+            f"probe_cross_validated_{'right' if several else 'top1'}": chosen[1],
+            "train_exact" if several else "train_top1": float((right == 1.0).float().mean()),
         }
 
     def _keep(self, weights: dict[str, Tensor], progress: Progress) -> None:
@@ -155,6 +201,8 @@ class _Run:
             "training_images": len(self.setting.train),
             "epoch": progress.best_epoch,
             "recipe": {key: value for key, value in config.items() if key not in ("output", "resume")},
+            "recipe_version": label_of(self.config.recipe),
+            **self._choice(),
             "seed": self.config.seed,
             "device": self.setting.device.type,
             "precision": self.setting.precision,
@@ -171,6 +219,7 @@ class _Run:
             preprocess=self.setting.preprocess,
             state_dict={name: value.detach().cpu() for name, value in weights.items()},
             provenance=provenance,
+            thresholds=(USUAL_THRESHOLD,) * len(self.dataset.labels) if self.setting.multilabel else None,
         )
 
     def _finish(self, progress: Progress) -> TrainResult:
@@ -179,16 +228,34 @@ class _Run:
         if self.setting.val is not None and self.setting.ranks.first:
             bundle = load_bundle(self.path)
             classifier = Classifier(bundle, str(self.setting.device), self.setting.precision)
-            logits, targets = collect_logits(classifier, self.setting.val.alone())
-            temperature = fit_temperature(logits, targets)
-            evaluation = evaluate_logits(logits, targets, bundle.labels, temperature=temperature)
-            metrics = {key: evaluation.to_dict()[key] for key in ("n", "top1", "top5", "loss")}
-            bundle = replace(
-                bundle,
-                temperature=temperature,
-                unknown_threshold=unknown_threshold(logits, targets, temperature=temperature),
-            )
+            settle = _with_thresholds if self.setting.multilabel else _calibrated
+            bundle, metrics = settle(bundle, classifier, self.setting.val.alone())
             save_bundle(bundle.with_metrics(val=metrics), self.path)
         unreadable = dict(self.setting.train.unreadable)
         self.setting.ranks.wait()
         return TrainResult(self.setting.folder, self.path, metrics, progress.best_epoch, unreadable)
+
+
+def _calibrated(bundle: Bundle, classifier: Classifier, val: Loader) -> tuple[Bundle, dict[str, Any]]:
+    """With temperature and threshold for `unknown`, and what it measures."""
+    logits, targets = collect_logits(classifier, val)
+    temperature = fit_temperature(logits, targets)
+    evaluation = evaluate_logits(logits, targets, bundle.labels, temperature=temperature)
+    metrics = {key: evaluation.to_dict()[key] for key in ("n", "top1", "top5", "loss")}
+    threshold = unknown_threshold(logits, targets, temperature=temperature)
+    return replace(bundle, temperature=temperature, unknown_threshold=threshold), metrics
+
+
+def _with_thresholds(bundle: Bundle, classifier: Classifier, val: Loader) -> tuple[Bundle, dict[str, Any]]:
+    """With each label's threshold, and what it measures with them."""
+    logits, truth = collect_labels(classifier, val)
+    thresholds = fit_thresholds(logits, truth)
+    evaluation = evaluate_labels(logits, truth, bundle.labels, thresholds)
+    metrics = {
+        "n": evaluation.n,
+        "map": evaluation.map,
+        "macro_f1": evaluation.macro.f1,
+        "micro_f1": evaluation.micro.f1,
+        "loss": evaluation.loss,
+    }
+    return replace(bundle, thresholds=thresholds), metrics

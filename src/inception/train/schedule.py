@@ -3,9 +3,10 @@
 import math
 from typing import Literal
 
-ScheduleName = Literal["auto", "cosine", "paper", "constant"]
-PAPER_DECAY, PAPER_EPOCHS = 0.96, 8
-"""The paper lowers the rate by 4% every 8 epochs (section 6)."""
+ScheduleName = Literal["auto", "cosine", "paper", "bn", "v3", "constant"]
+STEPS = {"paper": (0.96, 8.0), "bn": (0.96, 8.0 / 6.0), "v3": (0.94, 2.0)}
+"""Schedules that multiply the rate every so many epochs: Szegedy et al. 2015 (section 6), Ioffe and Szegedy
+2015 (section 4.2.1: six times faster), Szegedy et al. 2016 (section 8)."""
 
 
 def rate_factor(schedule: ScheduleName, step: int, steps: int, steps_per_epoch: int, warmup: float) -> float:
@@ -18,7 +19,8 @@ def rate_factor(schedule: ScheduleName, step: int, steps: int, steps_per_epoch: 
         return (step + 1) / warmup_steps
     if schedule == "constant":
         return 1.0
-    if schedule == "paper":
-        return float(PAPER_DECAY ** (step // (PAPER_EPOCHS * steps_per_epoch)))
+    if schedule in STEPS:
+        factor, epochs = STEPS[schedule]
+        return float(factor ** (step // (epochs * steps_per_epoch)))
     progress = (step - warmup_steps) / max(steps - warmup_steps, 1)
     return 0.5 * (1.0 + math.cos(math.pi * progress))

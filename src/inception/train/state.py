@@ -24,9 +24,10 @@ class Progress:
         epoch: epochs finished.
         batch: batches finished in the current epoch.
         step: optimiser steps made, skipped ones included.
-        best_top1: the best validation accuracy so far.
+        best_score: the best validation accuracy so far (several labels an image: mean average precision).
+        probe_score: that of the linear probe; below 0 without one.
         best_epoch: the epoch whose weights are kept.
-        stale: epochs since the best validation accuracy.
+        stale: epochs since the best validation score.
         skipped: steps left out because a loss or a gradient was not finite.
         loss_sum, correct, seen: of the current epoch's training batches.
         seconds: time trained in the current epoch.
@@ -36,7 +37,8 @@ class Progress:
     epoch: int = 0
     batch: int = 0
     step: int = 0
-    best_top1: float = -1.0
+    best_score: float = -1.0
+    probe_score: float = -1.0
     best_epoch: int = 0
     stale: int = 0
     skipped: int = 0

@@ -64,6 +64,7 @@ class Step:
     Args:
         model: the network, or the wrapper that averages its gradients over several processes.
         labels: of the training images, for balanced class weights.
+        multilabel: whether an image may have several labels; targets are then float32 N x num_classes.
     """
 
     def __init__(
@@ -75,18 +76,20 @@ class Step:
         preprocess: Preprocess,
         precision: Precision,
         labels: list[int],
+        multilabel: bool = False,
     ) -> None:
         self.model, self.network = model, network
         self.forward = compiled(model) if config.compile == "yes" else model
         self.config, self.state = config, state
         self.preprocess, self.precision = preprocess, precision
+        self.multilabel = multilabel
         self.class_weights: Tensor | None = None
         if config.class_balance == "weights":
             self.class_weights = balanced_weights(labels, network.num_classes).to(state.device)
         self._skipped_in_a_row = 0
 
     def __call__(self, batch: Batch, rate: float, flag: int = 0) -> Tally:
-        """Train on this process's share of a batch (on the device, see `feed`), at the learning rate `rate`.
+        """Train on this process's share of a batch, at the learning rate `rate`.
 
         Raises TrainingError when a loss or, with `skip_nonfinite`, too many losses are not finite.
         """
@@ -95,7 +98,7 @@ class Step:
         statistics = self._statistics() if self.config.skip_nonfinite else {}
         images, targets = self._inputs(batch)
         self.state.optimizer.zero_grad(set_to_none=True)
-        tally = self._backward(images, targets, batch.targets, flag)
+        tally = self._backward(images, targets, batch.targets.to(self.state.device), flag)
         self.state.progress.step += 1
         if not math.isfinite(tally.loss) or (self.config.skip_nonfinite and not self._finite_gradients()):
             self._refuse(tally.loss)
@@ -103,6 +106,8 @@ class Step:
                 buffer.copy_(value)
             return Tally(math.nan, 0, 0, tally.flag)
         self._skipped_in_a_row = 0
+        if self.config.clip_gradient > 0.0:
+            nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip_gradient)
         self.state.optimizer.step()
         if self.state.ranks.count > 1 and self.config.batch_norm_across == "each":
             take_first_statistics(self.network)
@@ -111,7 +116,8 @@ class Step:
 
     def _inputs(self, batch: Batch) -> tuple[Tensor, Tensor]:
         config, progress = self.config, self.state.progress
-        images, targets = self.preprocess.normalize(batch.images), batch.targets
+        images = self.preprocess.normalize(batch.images.to(self.state.device))
+        targets = batch.targets.to(self.state.device)
         if config.mixup or config.cutmix:
             rng = mix_generator(config.seed, progress.epoch, batch.position, self.state.ranks.rank)
             images, targets = mix_batch(
@@ -133,16 +139,27 @@ class Step:
                 with autocast(self.state.device, self.precision):
                     output: Output = self.forward(images[part])
                 loss = training_loss(
-                    output, targets[part], config.label_smoothing, config.aux_weight, self.class_weights
+                    output,
+                    targets[part],
+                    config.label_smoothing,
+                    config.aux_weight,
+                    self.class_weights,
+                    self.multilabel,
                 )
                 share = len(targets[part]) * ranks.count / seen
                 (loss * share if share != 1.0 else loss).backward()  # type: ignore[no-untyped-call]
             loss_sum += float(loss.detach()) * len(targets[part])
-            correct += int((output.logits.argmax(1) == classes[part]).sum())
+            correct += self._count_right(output.logits, classes[part])
         sums: list[Any] = [loss_sum, correct, flag]
         if ranks.count > 1:
             sums = ranks.add_up(torch.tensor(sums, dtype=torch.float64)).tolist()
         return Tally(sums[0] / seen, int(sums[1]) if math.isfinite(sums[1]) else 0, seen, int(sums[2]))
+
+    def _count_right(self, logits: Tensor, classes: Tensor) -> int:
+        """Images answered rightly; with several labels, those of which every label is right."""
+        if self.multilabel:
+            return int(((logits > 0.0) == (classes > 0.5)).all(1).sum())
+        return int((logits.argmax(1) == classes).sum())
 
     def _keeps_statistics(self, counts: list[int], parts: int) -> bool:
         """Whether batch norms keep their statistics: frozen, or a single image is left over for them."""

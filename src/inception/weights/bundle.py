@@ -29,6 +29,8 @@ from inception.nets.registry import build_network
 from inception.weights.card import write_card
 
 SCHEMA = 1
+LABELS_SCHEMA = 2
+"""Of bundles with several labels an image: versions that would answer with one refuse them."""
 WEIGHTS_FILE, MANIFEST_FILE, CARD_FILE = "model.safetensors", "bundle.json", "card.md"
 MANIFEST_LIMIT_BYTES, MANIFEST_LIMIT_VALUES = 4 << 20, 200_000
 """A manifest larger than this is refused before it is parsed."""
@@ -48,6 +50,8 @@ class Bundle:
         metrics: what it measured, by split.
         unknown_threshold: probability below which the answer is `unknown`; None when not calibrated.
         temperature: divisor of the logits before the softmax, calibrated on validation images.
+        thresholds: where an image may have several labels, the probability from which it has each; None in
+            a bundle with one label an image.
     """
 
     network: str
@@ -59,6 +63,7 @@ class Bundle:
     metrics: dict[str, Any] = field(default_factory=dict)
     unknown_threshold: float | None = None
     temperature: float = 1.0
+    thresholds: tuple[float, ...] | None = None
 
     def build(self) -> Network:
         """The network with its weights, in evaluation mode.
@@ -110,13 +115,15 @@ class Bundle:
 
     def manifest(self) -> dict[str, Any]:
         """What `bundle.json` holds, without the weights' checksum."""
+        several = {} if self.thresholds is None else {"thresholds": list(self.thresholds)}
         return {
-            "schema": SCHEMA,
+            "schema": LABELS_SCHEMA if several else SCHEMA,
             "network": {"name": self.network, "arguments": self.arguments},
             "labels": list(self.labels),
             "preprocess": self.preprocess.to_dict(),
             "temperature": self.temperature,
             "unknown_threshold": self.unknown_threshold,
+            **several,
             "provenance": self.provenance,
             "metrics": self.metrics,
         }
@@ -176,6 +183,7 @@ def load_bundle(path: str | Path) -> Bundle:
             metrics=manifest["metrics"],
             unknown_threshold=manifest["unknown_threshold"],
             temperature=float(manifest["temperature"]),
+            thresholds=_thresholds(manifest),
         )
     except BundleError:
         raise
@@ -194,12 +202,54 @@ def load_bundle(path: str | Path) -> Bundle:
 
 def _check_versions(manifest: dict[str, Any], checksum: str, path: Path) -> None:
     schema = manifest["schema"]
-    if schema != SCHEMA:
-        raise BundleError(f"{path} has schema {schema}; this version reads schema {SCHEMA}: update inception")
+    if schema not in (SCHEMA, LABELS_SCHEMA):
+        raise BundleError(
+            f"{path} has schema {schema}; this version reads schema {SCHEMA} and {LABELS_SCHEMA}: "
+            "update inception"
+        )
     if checksum != manifest["weights_sha256"]:
         raise BundleError(
             f"{path}: {WEIGHTS_FILE} does not match its checksum: the file is damaged, restore it"
         )
+
+
+def _thresholds(manifest: dict[str, Any]) -> tuple[float, ...] | None:
+    """Raise ValueError unless a bundle with several labels has a threshold in 0..1 for each."""
+    if manifest["schema"] == SCHEMA:
+        return None
+    values = tuple(map(float, manifest["thresholds"]))
+    if len(values) != len(manifest["labels"]) or not all(0.0 <= value <= 1.0 for value in values):
+        raise ValueError("thresholds must be one number in 0..1 for each label")
+    return values
+
+
+def require_one_label(thresholds: tuple[float, ...] | None, purpose: str) -> None:
+    """Raise UsageError for a bundle with `thresholds`: several labels an image, no matter for `purpose`."""
+    if thresholds is not None:
+        raise UsageError(
+            f"{purpose} is for bundles with one label an image, and this one answers several: "
+            "use inception predict or inception evaluate"
+        )
+
+
+def answers_several(path: Path) -> bool:
+    """Whether the bundle at `path` says that an image may have several labels; damage is not its matter."""
+    try:
+        manifest = parse_json(_read_manifest(path), MANIFEST_LIMIT_VALUES)
+    except (InceptionError, ValueError, RecursionError):
+        return False
+    return isinstance(manifest, dict) and manifest.get("schema") == LABELS_SCHEMA
+
+
+def _read_manifest(path: Path) -> bytes:
+    try:
+        if path.is_dir():
+            return (path / MANIFEST_FILE).read_bytes()
+        with zipfile.ZipFile(path) as archive:
+            _check_manifest_size(archive.getinfo(MANIFEST_FILE).file_size, path)
+            return archive.read(MANIFEST_FILE)
+    except (OSError, KeyError, zipfile.BadZipFile, RuntimeError, EOFError, ValueError) as error:
+        raise BundleError(f"{path} cannot be read as a bundle: {error}") from error
 
 
 def _check_manifest(manifest: dict[str, Any]) -> None:

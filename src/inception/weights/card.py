@@ -13,7 +13,7 @@ def write_card(manifest: Mapping[str, Any]) -> str:
         f"# {network['name']}, {len(labels)} classes",
         "",
         f"- Network: `{network['name']}` {_inline(network['arguments'])}".rstrip(),
-        f"- Classes: {shown}",
+        f"- Classes{', of which an image may have several' if 'thresholds' in manifest else ''}: {shown}",
         f"- Input: {preprocess['height']} x {preprocess['width']} {preprocess['color']}, "
         f"resize rule `{preprocess['resize']}` ({preprocess['interpolation']}), "
         f"mean {preprocess['mean']}, std {preprocess['std']}, range 0..{preprocess['value_range']:g}",
@@ -25,7 +25,7 @@ def write_card(manifest: Mapping[str, Any]) -> str:
         "",
         "## How it was made",
         "",
-        *(f"- {key}: {_value(value)}" for key, value in manifest["provenance"].items()),
+        *(f"- {key}: {_value(value)}" for key, value in manifest["provenance"].items() if key != "choice"),
         "",
         "## Use",
         "",
@@ -41,6 +41,13 @@ def _measurements(metrics: Mapping[str, Any]) -> list[str]:
         for split, m in metrics.items()
         if isinstance(m, Mapping) and {"n", "top1", "top5", "loss"} <= m.keys()
     ]
+    several = [
+        f"| {split} | {m['n']} | {m['map']:.4f} | {m['macro_f1']:.4f} | {m['loss']:.4f} |"
+        for split, m in metrics.items()
+        if isinstance(m, Mapping) and {"n", "map", "macro_f1", "loss"} <= m.keys()
+    ]
+    if several:
+        return ["| split | images | mAP | macro F1 | loss |", "|---|--:|--:|--:|--:|", *several]
     if not rows:
         return ["Nothing yet: run `inception evaluate`."]
     return ["| split | images | top-1 | top-5 | loss |", "|---|--:|--:|--:|--:|", *rows]
