@@ -8,6 +8,7 @@ from PIL import Image
 from inception.data.archives import open_archive
 from inception.data.decode import EXTENSIONS, decode_image
 from inception.data.stores import FolderStore, Store
+from inception.data.webdataset import find_shards, open_shard_images
 from inception.errors import DataError, ImageError
 from inception.runtime.answering import open_image
 
@@ -27,11 +28,21 @@ def expand_inputs(paths: Iterable[str], listing: Iterable[str]) -> Iterator[Item
             lines = (line.rstrip("\r\n") for line in listing)
             yield from expand_inputs((line for line in lines if line and line != "-"), ())
         elif Path(path).is_dir():
-            yield from _members(FolderStore(Path(path)), path)
+            yield from _folder(path)
         elif path.lower().endswith(ARCHIVE_SUFFIXES) and Path(path).is_file():
             yield from _archive(path)
         else:
             yield path, _file_opener(path)
+
+
+def _folder(path: str) -> Iterator[Item]:
+    try:
+        shards = find_shards(Path(path))
+        store: Store = open_shard_images(Path(path), shards) if shards else FolderStore(Path(path))
+    except DataError as error:
+        yield path, _failing(str(error))
+        return
+    yield from _members(store, path)
 
 
 def _archive(path: str) -> Iterator[Item]:
