@@ -1,4 +1,4 @@
-"""Training streams from tar shards: stopped anywhere it ends with the same bits, and two processes share it."""
+"""Training streams from tar shards: stopped anywhere it ends with the same bits; two processes share them."""
 
 import json
 from dataclasses import asdict, replace
