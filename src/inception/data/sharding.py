@@ -19,7 +19,7 @@ from typing import IO, Any
 from inception.data.dataset import Dataset, Sample
 from inception.data.shards import INDEX_FILE, INDEX_SUFFIX, KIND, SCHEMA, UNFINISHED
 from inception.errors import DataError, UsageError
-from inception.files import atomic_path, atomic_write_text, locked, parse_json
+from inception.files import atomic_path, atomic_write_text, locked, make_folder, parse_json
 
 DEFAULT_SHARD_BYTES = 256 * 2**20
 """Large enough for long reads, small enough to copy again and to divide among many."""
@@ -86,7 +86,7 @@ def write_shards(
     """
     plan = _plan_digest(dataset, shard_bytes, shard_images)
     _refuse_foreign(folder, plan)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     with locked(folder / ".lock") as free:
         if not free:
             raise UsageError(f"another process is writing to {folder}: wait for it or stop it")
@@ -95,31 +95,36 @@ def write_shards(
         atomic_write_text(folder / UNFINISHED, json.dumps({"plan": plan}))
         writer = _Writer(dataset, folder, plan, shard_bytes, shard_images or 0, progress)
         shards = [shard for split in dataset.splits for shard in writer.write_split(split)]
-        images = dict.fromkeys(dataset.splits, 0)
-        for shard in shards:
-            images[shard["split"]] += shard["images"]
-        counts = {name: sum(shard["split"] == name for shard in shards) for name in images}
-        index = {
-            "kind": KIND,
-            "schema": SCHEMA,
-            "plan": plan,
-            "name": dataset.name,
-            "flip_safe": dataset.flip_safe,
-            "source_fingerprint": dataset.fingerprint,
-            "splits": {name: {"images": images[name], "shards": counts[name]} for name in images},
-            "labels": dataset.labels,
-            "shards": shards,
-        }
+        index = _index_of(dataset, plan, shards)
         atomic_write_text(folder / INDEX_FILE, json.dumps(index, indent=1) + "\n")
         (folder / UNFINISHED).unlink(missing_ok=True)
         (folder / ".lock").unlink(missing_ok=True)
     return Sharded(
         folder=folder,
-        images=images,
-        shards=counts,
+        images={name: counts["images"] for name, counts in index["splits"].items()},
+        shards={name: counts["shards"] for name, counts in index["splits"].items()},
         bytes=sum(shard["bytes"] for shard in shards),
         kept=writer.kept,
     )
+
+
+def _index_of(dataset: Dataset, plan: str, shards: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What `index.json` holds."""
+    counts = {name: {"images": 0, "shards": 0} for name in dataset.splits}
+    for shard in shards:
+        counts[shard["split"]]["images"] += shard["images"]
+        counts[shard["split"]]["shards"] += 1
+    return {
+        "kind": KIND,
+        "schema": SCHEMA,
+        "plan": plan,
+        "name": dataset.name,
+        "flip_safe": dataset.flip_safe,
+        "source_fingerprint": dataset.fingerprint,
+        "splits": counts,
+        "labels": dataset.labels,
+        "shards": shards,
+    }
 
 
 def _plan_digest(dataset: Dataset, shard_bytes: int, shard_images: int | None) -> str:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from inception.errors import BundleError, UsageError
-from inception.files import atomic_write_text, locked, remove_leftovers
+from inception.files import atomic_write_text, locked, make_folder, remove_leftovers
 from inception.runtime.answering import Answering
 from inception.runtime.inputs import Item
 from inception.runtime.loading import load
@@ -150,7 +150,7 @@ def run_job(job: Job, engine: Engine = answer_here, progress: PartDone | None = 
         raise UsageError("there are no images to answer for")
     digest, started = job.digest(), time.monotonic()
     _refuse_other(job, digest)
-    job.folder.mkdir(parents=True, exist_ok=True)
+    make_folder(job.folder)
     with locked(job.folder / ".lock") as free:
         if not free:
             raise UsageError(f"another process is writing to {job.folder}: wait for it or stop it")

@@ -22,6 +22,8 @@ from inception.runtime.loading import load
 def _import_ray() -> Any:
     # It otherwise sends usage statistics, and starts a dashboard nobody asked for.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # On a busy machine its processes need more than the 30 seconds it gives them.
+    os.environ.setdefault("RAY_raylet_start_wait_time_s", "300")
     try:
         import ray
         import ray.data
@@ -63,7 +65,7 @@ class RayEngine:
         ray = self._ray
         started = not ray.is_initialized()
         if started:
-            ray.init(include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)
+            self._start()
         try:
             yield from self._answer(job, parts)
         except ray.exceptions.RayError as error:
@@ -71,6 +73,12 @@ class RayEngine:
         finally:
             if started:
                 ray.shutdown()
+
+    def _start(self) -> None:
+        try:
+            self._ray.init(include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)
+        except Exception as error:  # Ray raises plain ones of several types
+            raise InceptionError(f"Ray cannot be started or reached ({first_line(error)})") from error
 
     def _answer(self, job: Job, parts: Sequence[int]) -> Iterator[int]:
         ray = self._ray

@@ -29,9 +29,9 @@ class Work:
     """What one network asks of a step.
 
     Attributes:
-        operations: floating-point operations of an image, forward, auxiliary heads included; two for each
-            multiply-add.
-        parameters: learned numbers, auxiliary heads included.
+        operations: floating-point operations of an image, forward, with the heads that training has; two for
+            each multiply-add.
+        parameters: learned numbers, those of these heads included.
         norms: batch-norm layers.
         layers: that start kernels of their own.
     """
@@ -121,7 +121,7 @@ class StepTimes:
 
 def work_of(network: str, image_size: int = 224) -> Work:
     """Count what training `network` (a registered name) asks for at one image size. Raises UsageError."""
-    costs = profile(build_network(network, aux_logits=True), image_size)
+    costs = profile(build_network(network), image_size)
     return Work(
         operations=2.0 * sum(cost.multiply_adds for cost in costs),
         parameters=sum(cost.parameters for cost in costs),
