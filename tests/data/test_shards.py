@@ -6,6 +6,7 @@ import itertools
 import json
 import pickle
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -353,6 +354,13 @@ def test_a_foreign_shard_cut_short_is_one_sentence(tmp_path, picture):
 def test_tars_of_class_folders_stay_what_they_were(tmp_path, picture):
     path = tar_of(tmp_path / "set.tar", [(f"{c}/{n}.png", picture) for c in "ab" for n in range(3)])
     assert open_dataset(path).labels == ("a", "b")
+
+
+def test_shards_of_a_single_class_can_be_asked_about(shapes, tmp_path):
+    dataset = open_dataset(shapes)
+    only = tuple(sample for sample in dataset.samples if sample.label == 0)
+    write_shards(replace(dataset, samples=only, labels=dataset.labels[:1]), tmp_path / "one")
+    assert len(list(expand_inputs([str(tmp_path / "one")], ()))) == len(only)
 
 
 def test_unlabelled_shards_can_be_asked_about(tmp_path, picture):

@@ -8,10 +8,8 @@ A folder of shards that `inception shard` wrote holds
 """
 
 import re
-import threading
 import zlib
 from array import array
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -144,8 +142,7 @@ class ShardStore:
         self._forget_open_files()
 
     def _forget_open_files(self) -> None:
-        self._open: OrderedDict[int, RandomAccessFile] = OrderedDict()
-        self._lock = threading.Lock()
+        self._open: dict[int, RandomAccessFile] = {}
 
     def _row(self, name: str) -> int:
         try:
@@ -154,13 +151,17 @@ class ShardStore:
             raise missing_file(name, self.location) from None
 
     def _opened(self, shard: int) -> RandomAccessFile:
-        """The shard, opened at its first read; one not used for long is closed when its last reader ends."""
-        with self._lock:
-            file = self._open.pop(shard, None) or RandomAccessFile(self._files[shard])
-            self._open[shard] = file
+        """The shard, opened at its first read. The one opened first is closed when its last reader ends.
+
+        Single steps on a dict need no lock, which a fork could leave locked.
+        """
+        file = self._open.get(shard)
+        if file is None:
+            file = self._open.setdefault(shard, RandomAccessFile(self._files[shard]))
             if len(self._open) > _OPEN_FILES:
-                self._open.popitem(last=False)
-            return file
+                oldest, *_ = list(self._open)
+                self._open.pop(oldest, None)
+        return file
 
 
 def shard_order(
@@ -237,18 +238,29 @@ def open_indexed(folder: Path, index: dict[str, Any], val_fraction: float, seed:
 
     Raises DataError when a shard is missing, cut short, or does not fit the index.
     """
+    labels, records, store = read_shards(folder, index)
+    return build_dataset(
+        str(index.get("name")),
+        records,
+        store,
+        labels=labels,
+        val_fraction=val_fraction,
+        seed=seed,
+        flip_safe=bool(index.get("flip_safe", True)),
+    )
+
+
+def read_shards(folder: Path, index: dict[str, Any]) -> tuple[list[str], list[Record], ShardStore]:
+    """Labels, images and their store, as `index.json` and the index of every shard say. Raises DataError."""
     try:
         labels = [str(label) for label in index["labels"]]
         records, store = _read_shards(folder, index["shards"], labels)
-        name, flip_safe = str(index["name"]), bool(index["flip_safe"])
     except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise DataError(
             f"{folder / INDEX_FILE} does not describe its shards ({type(error).__name__}: {error}); "
             "copy it again, or write the shards again with `inception shard`."
         ) from error
-    return build_dataset(
-        name, records, store, labels=labels, val_fraction=val_fraction, seed=seed, flip_safe=flip_safe
-    )
+    return labels, records, store
 
 
 def _read_shards(

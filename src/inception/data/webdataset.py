@@ -16,7 +16,7 @@ from typing import Any
 from inception.data.archives import RandomAccessFile, tar_extents
 from inception.data.dataset import SPLIT_NAMES, Dataset, Record, build_dataset
 from inception.data.decode import EXTENSIONS
-from inception.data.shards import ShardColumns, ShardStore, open_indexed, read_index, unfinished
+from inception.data.shards import ShardColumns, ShardStore, open_indexed, read_index, read_shards, unfinished
 from inception.errors import DataError
 
 CLASS_FILES = ("classnames.txt", "classes.txt", "labels.txt")
@@ -82,9 +82,7 @@ def open_shard_images(path: Path, shards: Sequence[Path]) -> ShardStore:
     """The images of shards, with or without labels. Raises DataError."""
     index = read_index(path) if path.is_dir() else None
     if index is not None:
-        store = open_indexed(path, index, 0.0, 0).store
-        if isinstance(store, ShardStore):
-            return store
+        return read_shards(path, index)[2]
     root = path if path.is_dir() else path.parent
     columns = ShardColumns()
     for number, shard in enumerate(shards):
