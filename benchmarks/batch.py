@@ -27,7 +27,7 @@ from inception.runtime.loading import load
 from inception.runtime.ray_engine import RayEngine
 
 WIDTH, HEIGHT = 500, 375
-BATCH = 32
+BATCH, PART = 32, 128
 
 
 def write_photos(folder: Path, count: int) -> None:
@@ -59,7 +59,9 @@ def network_alone(bundle: str, items: tuple, threads: int) -> float:
 def written(bundle: str, items: tuple, workers: int) -> float:
     """Images a second of a whole job, the bundle's loading (and Ray's start) included; 0 workers: no Ray."""
     with tempfile.TemporaryDirectory() as folder:
-        job = Job(bundle, items, Path(folder) / "answers.jsonl", batch_size=BATCH, device="cpu")
+        job = Job(
+            bundle, items, Path(folder) / "answers.jsonl", batch_size=BATCH, device="cpu", part_size=PART
+        )
         answered = run_job(job, RayEngine(workers) if workers else answer_here)
     return answered.computed / answered.seconds
 
@@ -70,7 +72,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("bundle")
-    parser.add_argument("--images", type=int, default=2048)
+    parser.add_argument("--images", type=int, default=512)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--workers", type=int, nargs="*", default=[1, 2], help="of Ray; none: without Ray")

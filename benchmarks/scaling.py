@@ -86,6 +86,7 @@ def measure(options: argparse.Namespace) -> dict:
                 rows = train(data, folder / f"run-{turn}-{index}", processes, threads, options)
                 rates[configuration] += [row["images_per_s"] for row in rows[1:]]
                 losses[configuration] = [row["train_loss"] for row in rows]
+                print(turn, configuration, rates[configuration], losses[configuration], file=sys.stderr)
     base = losses["1 process, 1 thread"]
     rows = [
         {
@@ -161,13 +162,13 @@ def parser() -> argparse.ArgumentParser:
     """All options; those of the arithmetic are the fields of `Cluster`."""
     made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--model", default="googlenet_bn")
-    made.add_argument("--image-size", type=int, help="default 128, for the arithmetic 224")
+    made.add_argument("--image-size", type=int, help="default 96, for the arithmetic 224")
     made.add_argument("--batch-norm-across", choices=("all", "each"), default="all")
     made.add_argument("--json", type=Path)
     run = made.add_argument_group("measurement")
     run.add_argument("--precision", default="float32")
     run.add_argument("--batch", type=int, default=32, help="images a step, of all processes together")
-    run.add_argument("--images", type=int, default=192)
+    run.add_argument("--images", type=int, default=128)
     run.add_argument("--epochs", type=int, default=3)
     run.add_argument("--rounds", type=int, default=3)
     model = made.add_argument_group("arithmetic")
@@ -186,7 +187,7 @@ def parser() -> argparse.ArgumentParser:
 def main() -> None:
     """Measure, or compute; print the table, write the JSON."""
     options = parser().parse_args()
-    options.image_size = options.image_size or (224 if options.arithmetic else 128)
+    options.image_size = options.image_size or (224 if options.arithmetic else 96)
     if options.arithmetic:
         rows = computed(options)
         print("Computed from assumptions, not measured.")

@@ -14,7 +14,6 @@ from shapes import COLOURS, shape_picture
 from inception.data.sharding import write_shards
 from inception.data.sources import open_dataset
 from inception.errors import DataError, UsageError, WriteError
-from inception.runtime import batch
 from inception.runtime.batch import Job, answer_here, answer_parts, run_job
 from inception.runtime.inputs import expand_inputs
 from inception.runtime.loading import load
@@ -32,15 +31,11 @@ def pictures(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(autouse=True)
-def small_parts(monkeypatch):
-    monkeypatch.setattr(batch, "PART_IMAGES", 6)
-
-
 @pytest.fixture
 def job(tiny_path, pictures, tmp_path):
     items = tuple(expand_inputs([str(pictures)], ()))
-    return Job(str(tiny_path), items, tmp_path / "out" / "answers.jsonl", top=2, batch_size=3, device="cpu")
+    output = tmp_path / "out" / "answers.jsonl"
+    return Job(str(tiny_path), items, output, top=2, batch_size=3, device="cpu", part_size=6)
 
 
 def expected_rows(job):
@@ -94,8 +89,9 @@ def test_a_stopped_job_goes_on_and_ends_the_same(job, tmp_path, after):
 def test_killed_at_any_moment_the_same_command_ends_the_same(job, tiny_path, pictures, tmp_path):
     """SIGKILL while it computes, then again, then left alone."""
     program = (
-        "import sys; from inception.runtime import batch; batch.PART_IMAGES = 6\n"
-        "from inception.cli.main import run; sys.exit(run(sys.argv[1:]))"
+        "import functools, sys; from inception.cli import main, predict\n"
+        "predict.Job = functools.partial(predict.Job, part_size=6)\n"
+        "sys.exit(main.run(sys.argv[1:]))"
     )
     output = tmp_path / "killed.jsonl"
     command = [sys.executable, "-c", program, "predict", tiny_path, pictures, "--output", output]

@@ -7,7 +7,6 @@ import pytest
 from shapes import COLOURS, shape_picture
 
 from inception.errors import InceptionError, UsageError
-from inception.runtime import batch
 from inception.runtime.batch import Job, run_job
 from inception.runtime.inputs import expand_inputs
 from inception.runtime.ray_engine import RayEngine, processors_each
@@ -44,10 +43,8 @@ def test_ray_that_cannot_start_is_one_sentence(tiny_path, monkeypatch):
         list(RayEngine(1)(None, [0]))
 
 
-def test_a_worker_answers_as_one_process_does(tiny_path, tmp_path, monkeypatch):
+def test_a_worker_answers_as_one_process_does(tiny_path, tmp_path):
     pytest.importorskip("ray", reason="Ray is not installed (extra ray)")
-    monkeypatch.setattr(batch, "PART_IMAGES", 4)
-    monkeypatch.setenv("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
     folder = tmp_path / "pictures"
     folder.mkdir()
     for index in range(10):
@@ -55,7 +52,7 @@ def test_a_worker_answers_as_one_process_does(tiny_path, tmp_path, monkeypatch):
     (folder / "bad.png").write_bytes(b"no image")
     items = tuple(expand_inputs([str(folder)], ()))
     jobs = [
-        Job(str(tiny_path), items, tmp_path / f"{name}.jsonl", batch_size=4, device="cpu")
+        Job(str(tiny_path), items, tmp_path / f"{name}.jsonl", batch_size=4, device="cpu", part_size=4)
         for name in ("ray", "here")
     ]
     try:

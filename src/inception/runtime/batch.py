@@ -24,7 +24,7 @@ from inception.runtime.plan import FOLDER, PLAN_FILE, read_member
 from inception.runtime.tables import answers_table, check_table, errors_path, errors_table
 
 PART_IMAGES = 1024
-"""At most so many answers are lost when a job is killed (rounded up to whole batches)."""
+"""About so many answers are lost when a job is killed."""
 
 _JOB_FILE = "job.json"
 
@@ -39,6 +39,7 @@ class Job:
         output: `.jsonl`, `.csv` or `.parquet`.
         top, unknown, batch_size: as for `Answering.predict_stream`.
         device, precision: as for `load`.
+        part_size: images of a part, rounded up to whole batches.
     """
 
     bundle: str
@@ -49,6 +50,7 @@ class Job:
     batch_size: int = 32
     device: str = "auto"
     precision: str = "float32"
+    part_size: int = PART_IMAGES
 
     @property
     def folder(self) -> Path:
@@ -58,7 +60,7 @@ class Job:
     @property
     def part_images(self) -> int:
         """Images of a part: whole batches, so that batches are the same wherever a job goes on."""
-        return -(-PART_IMAGES // self.batch_size) * self.batch_size
+        return -(-self.part_size // self.batch_size) * self.batch_size
 
     @property
     def parts(self) -> int:
@@ -84,7 +86,7 @@ class Job:
         """SHA-256 of all that the answers depend on, except the images' content."""
         manifest = self.manifest()
         plan = read_member(Path(self.bundle), f"{FOLDER}/{PLAN_FILE}") or b""
-        options = [self.top, self.unknown, self.batch_size, self.device, self.precision, PART_IMAGES]
+        options = [self.top, self.unknown, self.batch_size, self.device, self.precision, self.part_size]
         digest = hashlib.sha256(json.dumps(options).encode() + b"\0" + manifest + b"\0" + plan)
         for name, _ in self.items:
             digest.update(name.encode(errors="surrogateescape") + b"\0")
