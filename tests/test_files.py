@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from inception import files
+from inception.errors import WriteError
 from inception.files import atomic_directory, atomic_path, atomic_write_bytes, atomic_write_text, sha256_file
 
 
@@ -32,6 +33,14 @@ def test_writes_into_new_folders_and_over_old_content(tmp_path):
     atomic_write_bytes(path, b"\x00\xff")
     assert path.read_bytes() == b"\x00\xff"
     assert names(path.parent) == ["file.txt"]
+
+
+def test_a_folder_in_the_way_of_a_file_is_one_sentence(tmp_path):
+    files.make_folder(tmp_path / "a" / "b")
+    files.make_folder(tmp_path / "a" / "b")
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(WriteError, match="cannot write"):
+        files.make_folder(tmp_path / "file" / "b")
 
 
 def test_a_new_file_has_an_ordinary_mode(tmp_path):

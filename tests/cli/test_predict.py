@@ -147,3 +147,45 @@ def test_names_that_the_terminal_cannot_show_stop_nothing(tiny_path, tmp_path, f
     if form == "--json":
         paths = [json.loads(line)["path"] for line in done.stdout.splitlines()]
         assert sorted(os.fsencode(path).rsplit(b"/", 1)[1] for path in paths) == sorted(names)
+
+
+def test_output_is_written_apart_from_bad_inputs(inception, tiny_path, folder, tmp_path):
+    (folder / "bad.png").write_bytes(b"no image")
+    output = tmp_path / "out" / "answers.jsonl"
+    outcome = inception("predict", tiny_path, folder, "-o", output, "--top", "2", "--device", "cpu")
+    assert (outcome.code, outcome.out) == (1, "")
+    assert "3 images in" in outcome.err
+    assert "1 without an answer in" in outcome.err
+    answers = [json.loads(line) for line in output.read_text().splitlines()]
+    paths = sorted(folder / f"{label}.png" for label in COLOURS)
+    expected = load(tiny_path, "cpu").predict(paths, top=2)
+    assert [answer["path"] for answer in answers] == [str(path) for path in paths]
+    assert [answer["top"][0]["label"] for answer in answers] == [other.label for other in expected]
+    [bad] = [json.loads(line) for line in output.with_suffix(".errors.jsonl").read_text().splitlines()]
+    assert bad["path"] == str(folder / "bad.png")
+    again = inception("predict", tiny_path, folder, "-o", output)
+    assert again.code == 2
+    assert "exists already" in again.err
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (("-o", "a.jsonl", "--json"), "exclude each other"),
+        (("--engine", "ray"), "name a file with --output"),
+        (("--workers", "2"), "name a file with --output"),
+        (("-o", "a.jsonl", "--workers", "2"), "needs --engine ray"),
+        (("-o", "a.txt"), "answers are written as"),
+    ],
+)
+def test_options_that_do_not_fit_together(inception, tiny_path, folder, options, sentence):
+    outcome = inception("predict", tiny_path, folder, *options)
+    assert outcome.code == 2
+    assert sentence in " ".join(outcome.err.split())
+
+
+def test_without_ray_the_extra_is_named(inception, tiny_path, folder, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    outcome = inception("predict", tiny_path, folder, "-o", tmp_path / "a.jsonl", "--engine", "ray")
+    assert outcome.code == 2
+    assert "pip install 'inception[ray]'" in outcome.err

@@ -25,8 +25,10 @@ from inception.evaluate.embeddings import (
 from inception.files import atomic_path, atomic_write_text
 from inception.runtime.inputs import expand_inputs
 from inception.runtime.loading import load
+from inception.runtime.tables import require_pyarrow
 
 FORMATS = (".npy", ".parquet")
+INSTEAD = "write .npy"
 _ROW_GROUP = 1024
 
 
@@ -117,7 +119,7 @@ def _check(
     if output is not None and output.suffix.lower() not in FORMATS:
         raise UsageError(f"{output}: features are written as {' or '.join(FORMATS)}")
     if output is not None and output.suffix.lower() == ".parquet":
-        _pyarrow()
+        require_pyarrow(INSTEAD)
     if query and not neighbors:
         raise UsageError("--query asks for neighbours: add --neighbors 5")
 
@@ -151,20 +153,9 @@ def _write(output: Path, kept: Sequence[Embedding], endpoint: str) -> None:
         raise UsageError(f"cannot write {output}: {error.strerror or error}") from error
 
 
-def _pyarrow() -> Any:
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError as error:
-        raise UsageError(
-            "Parquet files need pyarrow; install it with: pip install 'inception[embed]', or write .npy"
-        ) from error
-    return pyarrow
-
-
 def write_parquet(output: Path, stream: Iterator[Embedding], endpoint: str) -> tuple[int, int]:
     """Columns `path` (text) and `embedding` (list of float32), a row group at a time; rows and failures."""
-    arrow = _pyarrow()
+    arrow = require_pyarrow(INSTEAD)
     schema = arrow.schema(
         [("path", arrow.string()), ("embedding", arrow.list_(arrow.float32()))],
         metadata={"endpoint": endpoint},

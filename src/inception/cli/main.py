@@ -43,6 +43,7 @@ COMMANDS = {
     "serve": ("inception.cli.serve", "serve", "Answer over HTTP, with a page for people."),
     "client": ("inception.cli.client", "client", "Ask a server about images."),
     "check": ("inception.cli.check", "check", "Find what is wrong with a data set."),
+    "shard": ("inception.cli.shard", "shard", "Write a data set as tar shards."),
     "import": ("inception.cli.import_weights", "import_command", "Make a bundle of somebody else's weights."),
     "summary": ("inception.cli.summary", "summary", "Print a network as the paper's Table 1."),
     "weights": ("inception.cli.weights", "weights", "List and fetch published weights."),

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import click
 
-from inception.cli.console import print_json, print_table
+from inception.cli.console import print_json, print_table, progress_bar, say
 from inception.errors import UsageError
 from inception.runtime.answering import Prediction
+from inception.runtime.batch import Job, answer_here, run_job
 from inception.runtime.inputs import Item, expand_inputs
 from inception.runtime.loading import load
 
@@ -30,6 +31,16 @@ from inception.runtime.loading import load
 @click.option("--device", default="auto", show_default=True)
 @click.option("--precision", default="float32", show_default=True, help="float32, bfloat16 or auto.")
 @click.option("--batch-size", default=32, show_default=True, type=click.IntRange(1, 4096))
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="Write FILE.jsonl, .csv or .parquet; the same command again goes on where it was stopped.",
+)
+@click.option("--engine", default="local", show_default=True, type=click.Choice(("local", "ray")))
+@click.option(
+    "--workers", type=click.IntRange(1, 65536), help="With --engine ray: copies of the bundle at work."
+)
 def predict(
     bundle: Path,
     paths: tuple[str, ...],
@@ -41,15 +52,27 @@ def predict(
     device: str,
     precision: str,
     batch_size: int,
+    output: Path | None,
+    engine: str,
+    workers: int | None,
 ) -> int:
-    """Answer for every image in PATHS: files, folders, .zip or .tar archives, or `-` for a list of paths on
-    standard input, one a line.
+    """Answer for every image in PATHS: files, folders, shards, .zip or .tar archives, .parquet files, or `-`
+    for a list of paths on standard input, one a line.
 
     A bundle trained on several labels an image answers with all labels that reach their thresholds, and there
-    may be none. A bad image is reported in its row and does not stop the rest. Exit code 1 when any failed.
+    may be none. A bad image is reported in its row (with --output in FILE.errors) and does not stop the rest.
+    Exit code 1 when any image failed.
     """
-    if as_json and as_csv:
-        raise click.UsageError("--json and --csv exclude each other")
+    if as_json + as_csv + (output is not None) > 1:
+        raise click.UsageError("--json, --csv and --output exclude each other")
+    if output is None and (engine != "local" or workers is not None):
+        raise click.UsageError("--engine and --workers are for many images: name a file with --output")
+    if output is not None and threshold is not None:
+        raise click.UsageError("--threshold changes what is printed: drop it or --output")
+    if output is not None:
+        items = tuple(_some(expand_inputs(paths, sys.stdin)))
+        job = Job(str(bundle), items, output, top, unknown, batch_size, device, precision)
+        return _answer_to_file(job, engine, workers)
     classifier = load(bundle, device, precision)
     if threshold is not None:
         if classifier.thresholds is None:
@@ -57,8 +80,8 @@ def predict(
                 "--threshold is for bundles with several labels an image, and this one gives one"
             )
         classifier.thresholds = (threshold,) * len(classifier.labels)
-    items = _some(expand_inputs(paths, sys.stdin))
-    answers = classifier.predict_stream(items, top=top, unknown=unknown, batch_size=batch_size)
+    found = _some(expand_inputs(paths, sys.stdin))
+    answers = classifier.predict_stream(found, top=top, unknown=unknown, batch_size=batch_size)
     if as_json:
         return _finish(_print_json(answers))
     if classifier.thresholds is not None:
@@ -66,6 +89,29 @@ def predict(
     if as_csv:
         return _finish(_print_csv(answers, min(top, len(classifier.labels))))
     return _finish(_print_rows(answers))
+
+
+def _answer_to_file(job: Job, engine: str, workers: int | None) -> int:
+    if engine == "local" and workers is not None:
+        raise click.UsageError("--workers needs --engine ray; one machine is kept busy without")
+    with progress_bar("answering", len(job.items)) as bar:
+
+        def progress(part: int, images: int) -> None:
+            bar.advance(images, "images")
+
+        if engine == "ray":
+            from inception.runtime.ray_engine import RayEngine
+
+            answered = run_job(job, RayEngine(workers or 1), progress)
+        else:
+            answered = run_job(job, answer_here, progress)
+    if answered.kept:
+        say(f"{answered.kept} of {job.parts} parts were there already")
+    rate = f", {answered.computed / answered.seconds:,.1f} images/s" if answered.computed else ""
+    say(f"{answered.images - answered.failed:,} images in {answered.output}{rate}")
+    if answered.errors is not None:
+        say(f"{answered.failed:,} without an answer in {answered.errors}")
+    return _finish(answered.failed)
 
 
 def _some(items: Iterator[Item]) -> Iterator[Item]:

@@ -240,6 +240,15 @@ class TarStore(_ArchiveStore):
         return self._read_at(name, member.offset, member.size)
 
 
+def tar_extents(path: Path) -> dict[str, tuple[int, int]]:
+    """Offset and size of every file in a plain tar, in its order. Raises `DataError` as `open_archive`."""
+    try:
+        members, _ = _tar_index(path, path)
+    except (tarfile.TarError, EOFError, OSError, ValueError, OverflowError) as error:
+        raise DataError(f"{path} is not a complete tar ({error}); copy it again.") from error
+    return {name: (member.offset, member.size) for name, member in members.items() if member.packed >= 0}
+
+
 def _decoded_name(entry: zipfile.ZipInfo) -> str:
     # Several tools write UTF-8 names without the flag that says so; zipfile then reads them as cp437.
     if entry.flag_bits & _UTF8_NAME or entry.filename.isascii():

@@ -13,6 +13,7 @@ import numpy as np
 from inception.data.dataset import Dataset, Sample
 from inception.data.decode import DEFAULT_MAX_PIXELS, EXTENSIONS
 from inception.data.likeness import PictureFacts, examine, similar_groups
+from inception.data.shards import damaged_shards
 from inception.data.sources import open_dataset
 from inception.errors import DataError, ImageError
 
@@ -175,7 +176,7 @@ def check_dataset(
         spec = open_dataset(spec, data_root=data_root, val_fraction=val_fraction, seed=seed)
     dataset = spec
     facts: dict[str, PictureFacts] = {}
-    unreadable: list[Unreadable] = []
+    unreadable = [Unreadable(shard, "corrupt", why) for shard, why in damaged_shards(dataset.store)]
     for done, (sample, result) in enumerate(_examined(dataset, max_pixels, workers), start=1):
         if isinstance(result, Unreadable):
             unreadable.append(result)

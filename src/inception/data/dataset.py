@@ -13,6 +13,16 @@ from inception.data.stores import Store
 from inception.errors import DataError
 
 SPLITS = ("train", "val", "test")
+SPLIT_NAMES = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+    "testing": "test",
+}
+"""What folders, files and tables call a split, in small letters."""
 _SHOWN = 5
 _SYNSET = re.compile(r"(n\d{8})(?:[ ,_:]+(.*))?")
 

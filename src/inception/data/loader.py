@@ -16,6 +16,7 @@ from torch import Tensor
 from inception.data.augment import Augment, augmented_view, shift_and_flip, view_generator
 from inception.data.decode import decode_image
 from inception.data.preprocess import Preprocess
+from inception.data.shards import ShardStore, shard_order
 from inception.data.sources import Dataset, Sample
 from inception.errors import DataError, first_line
 
@@ -199,11 +200,17 @@ class Loader:
         if self.balanced:
             drawn = balanced_order(np.array([sample.label for sample in self.samples]), seed, epoch)
         else:
-            drawn = training_order(len(self), seed, epoch)
+            drawn = self._training_order(seed, epoch)
         order = drawn[: self.batch_count(batch_size) * batch_size][skip * batch_size :].tolist()
         if augment.min_area < 1.0:
             return self.batches(order, batch_size, cut, first_position=skip)
         return self.batches(order, batch_size, whole, moved, skip)
+
+    def _training_order(self, seed: int, epoch: int) -> "Order":
+        store = self.dataset.store
+        if isinstance(store, ShardStore):
+            return shard_order(store, self.samples, seed, epoch)
+        return training_order(len(self), seed, epoch)
 
 
 Order = np.ndarray[tuple[int], np.dtype[np.int64]]

@@ -9,25 +9,17 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from inception.data.archives import open_archive
-from inception.data.dataset import Dataset, Record, Sample, align_labels, build_dataset
+from inception.data.dataset import SPLIT_NAMES, Dataset, Record, Sample, align_labels, build_dataset
 from inception.data.decode import EXTENSIONS
 from inception.data.download import Progress
 from inception.data.multilabel import label_sets
 from inception.data.named import NAMED_SETS, open_named
 from inception.data.stores import FolderStore, Store
+from inception.data.webdataset import find_shards, open_shards
 from inception.errors import DataError, UsageError
 
 __all__ = ["Dataset", "Sample", "align_labels", "open_dataset"]
 
-_SPLIT_NAMES = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "test": "test",
-    "testing": "test",
-}
 _PATH_COLUMNS = ("path", "file", "filename", "image")
 _LABEL_COLUMNS = ("label", "class", "synset", "category")
 _LABEL_FILES = ("labels.csv", "labels.tsv")
@@ -55,6 +47,7 @@ def open_dataset(
     - a CSV or TSV with a header: a path column (path, file, filename, image; relative to the CSV), a label
       column (label, class, synset, category) and perhaps a split column; with a column `labels`, or a column
       of 0 and 1 for each label, an image may have several (see `multilabel.label_sets`);
+    - a folder of tar shards (or one of them) in WebDataset's layout: `inception.data.webdataset`;
     - the name of a set in `NAMED_SETS` (write `./digits` for a folder of that name).
 
     Where "val" or "test" is missing, see `build_dataset`.
@@ -80,6 +73,8 @@ def open_dataset(
         near = difflib.get_close_matches(str(spec), NAMED_SETS, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"named sets are {', '.join(NAMED_SETS)}."
         raise UsageError(f"There is no file or folder {str(spec)!r}, and no data set of that name; {hint}")
+    if shards := find_shards(path):
+        return open_shards(path, shards, val_fraction=val_fraction, seed=seed)
     strays: list[str] = []
     store: Store
     if path.suffix.lower() in _TABLE_SUFFIXES:
@@ -143,7 +138,7 @@ def _data_root(names: Sequence[str]) -> str:
         enterable = any(
             "/" in name or name.lower() in _LABEL_FILES or _SYNSET_FILE.match(name) for name in inner
         )
-        if len(tops) > 1 or "" in inner or top.lower() in _SPLIT_NAMES or not enterable:
+        if len(tops) > 1 or "" in inner or top.lower() in SPLIT_NAMES or not enterable:
             break
         root, names = f"{root}{top}/", inner
     return root
@@ -154,13 +149,13 @@ def _folder_records(images: Iterable[str], root: str) -> list[Record]:
     by_split: dict[str, list[str]] = {}
     for key in keys:
         top, _, inner = key.partition("/")
-        if top.lower() in _SPLIT_NAMES and ("/" in inner or _SYNSET_FILE.match(inner)):
+        if top.lower() in SPLIT_NAMES and ("/" in inner or _SYNSET_FILE.match(inner)):
             by_split.setdefault(top, []).append(inner)
     if not by_split:
         return [Record(root + key, label, None, key) for key, label in _labelled(keys)]
     records = []
     for top, inners in by_split.items():
-        split = _SPLIT_NAMES[top.lower()]
+        split = SPLIT_NAMES[top.lower()]
         for inner, label in _labelled(inners):
             records.append(Record(f"{root}{top}/{inner}", label, split, f"{top}/{inner}"))
     return records
@@ -207,7 +202,7 @@ def _table_records(store: Store, table: str) -> list[Record] | None:
     for number, (line, row) in enumerate(rows[1:]):
         labels = None if sets is None else sets[number]
         label = row[label_at].strip() if label_at is not None else next(iter(labels or ()), "")
-        split = None if split_at is None else _SPLIT_NAMES.get(row[split_at].strip().lower())
+        split = None if split_at is None else SPLIT_NAMES.get(row[split_at].strip().lower())
         if (not label and labels is None) or (split is None and split_at is not None):
             raise DataError(
                 f"{where}, line {line}, needs a label and, where there is a split column, train, val or test."

@@ -1,0 +1,206 @@
+"""Tar shards in WebDataset's layout as a data set: those of `inception shard`, and those of other tools.
+
+In that layout (https://github.com/webdataset/webdataset) the members of one sample share their name up to the
+first dot: `0001.jpg`, `0001.cls`, `0001.json`. Shards without our index are read through once when opened.
+"""
+
+import json
+import posixpath
+import re
+import tarfile
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from inception.data.archives import RandomAccessFile, tar_extents
+from inception.data.dataset import SPLIT_NAMES, Dataset, Record, build_dataset
+from inception.data.decode import EXTENSIONS
+from inception.data.shards import ShardColumns, ShardStore, open_indexed, read_index, read_shards, unfinished
+from inception.errors import DataError
+
+CLASS_FILES = ("classnames.txt", "classes.txt", "labels.txt")
+"""Where other tools leave the names of the classes, one a line, beside the shards."""
+
+_NAME_KEYS = ("label_name", "class_name", "classname", "label", "class", "cls")
+_MAX_FIELD_BYTES = 2**20
+_LOOKED_AT = 8
+
+Fields = dict[str, tuple[int, int]]
+"""Extension (small letters, without the dot) -> offset and size of a sample's member."""
+
+
+def find_shards(path: Path) -> tuple[Path, ...]:
+    """The shards at `path`, or nothing when it is no WebDataset.
+
+    A folder of shards has `.tar` files at its top, or in folders named as splits, and no other folders; a
+    single `.tar` counts when its first samples have a `.cls` (or, outside all folders, a `.json`) beside the
+    image.
+
+    Raises DataError for a folder whose shards `inception shard` has not finished.
+    """
+    if path.is_file():
+        return (path,) if path.suffix.lower() == ".tar" and _has_samples(path) else ()
+    if not path.is_dir():
+        return ()
+    if unfinished(path):
+        raise DataError(
+            f"{path} holds unfinished shards: run the same `inception shard` again to finish them."
+        )
+    index = read_index(path)
+    if index is not None:
+        return tuple(sorted(path.glob("*.tar"))) or (path / "index.json",)
+    entries = [entry for entry in sorted(path.iterdir()) if not entry.name.startswith(".")]
+    folders = [entry for entry in entries if entry.is_dir()]
+    if any(folder.name.lower() not in SPLIT_NAMES for folder in folders):
+        return ()
+    inner = [tar for folder in folders for tar in sorted(folder.glob("*.tar"))]
+    return (*(entry for entry in entries if entry.suffix.lower() == ".tar" and entry.is_file()), *inner)
+
+
+def open_shards(path: Path, shards: Sequence[Path], *, val_fraction: float, seed: int) -> Dataset:
+    """The data set of the shards that `find_shards` found at `path`. Raises DataError."""
+    index = read_index(path) if path.is_dir() else None
+    if index is not None:
+        return open_indexed(path, index, val_fraction, seed)
+    root = path if path.is_dir() else path.parent
+    classes = _class_names(root)
+    columns, records = ShardColumns(), []
+    for number, shard in enumerate(shards):
+        where = shard.relative_to(root).as_posix()
+        split = _split_of(where)
+        for name, label, extent in _labelled(shard, classes):
+            columns.add(f"{where}/{name}", number, *extent)
+            records.append(Record(columns.name[-1], label, split, columns.name[-1]))
+    store = ShardStore(path, shards, columns)
+    used = {record.label for record in records}
+    labels = classes if used and used <= set(classes) else None
+    return build_dataset(path.stem, records, store, labels=labels, val_fraction=val_fraction, seed=seed)
+
+
+def open_shard_images(path: Path, shards: Sequence[Path]) -> ShardStore:
+    """The images of shards, with or without labels. Raises DataError."""
+    index = read_index(path) if path.is_dir() else None
+    if index is not None:
+        return read_shards(path, index)[2]
+    root = path if path.is_dir() else path.parent
+    columns = ShardColumns()
+    for number, shard in enumerate(shards):
+        where = shard.relative_to(root).as_posix()
+        for key, fields in _samples(shard):
+            extension = _image_extension(fields)
+            if extension is not None:
+                columns.add(f"{where}/{key}.{extension}", number, *fields[extension])
+    return ShardStore(path, shards, columns)
+
+
+def _has_samples(path: Path) -> bool:
+    """Whether a tar begins with images beside which a `.cls` or, outside all folders, a `.json` is."""
+    try:
+        with tarfile.open(path, "r:") as archive:
+            names = [entry.name for entry in islice(archive, _LOOKED_AT)]
+    except (tarfile.TarError, EOFError, OSError, ValueError):
+        return False
+    found: dict[str, set[str]] = {}
+    for name in names:
+        key, extension = _split_name(name)
+        found.setdefault(key, set()).add(extension)
+    return any(
+        any(_is_image(extension) for extension in extensions)
+        and ("cls" in extensions or ("json" in extensions and "/" not in key))
+        for key, extensions in found.items()
+    )
+
+
+def _split_name(name: str) -> tuple[str, str]:
+    """Key and extension of a member: the base name is divided at its first dot."""
+    folder, base = posixpath.split(name)
+    key, _, extension = base.partition(".")
+    return posixpath.join(folder, key), extension.lower()
+
+
+def _is_image(extension: str) -> bool:
+    return f".{extension.rpartition('.')[2]}" in EXTENSIONS
+
+
+def _image_extension(fields: Fields) -> str | None:
+    return next((extension for extension in fields if _is_image(extension)), None)
+
+
+def _samples(shard: Path) -> Iterator[tuple[str, Fields]]:
+    """(key, its members) in the shard's order, hidden members left out."""
+    samples: dict[str, Fields] = {}
+    for name, extent in tar_extents(shard).items():
+        key, extension = _split_name(name)
+        if posixpath.basename(key):
+            samples.setdefault(key, {})[extension] = extent
+    yield from samples.items()
+
+
+def _labelled(shard: Path, classes: Sequence[str]) -> Iterator[tuple[str, str, tuple[int, int]]]:
+    """(member, class, offset and size) of every image of a shard. Raises DataError for one without class."""
+    file = RandomAccessFile(shard)
+    for key, fields in _samples(shard):
+        extension = _image_extension(fields)
+        if extension is None:
+            continue
+        label = _label(file, fields, classes)
+        if label is None:
+            raise DataError(
+                f"{shard} has no class for the image {key}.{extension}: "
+                "WebDataset keeps it in a .cls member, or as label in a .json member, of the same key."
+            )
+        yield f"{key}.{extension}", label, fields[extension]
+
+
+def _label(file: RandomAccessFile, fields: Fields, classes: Sequence[str]) -> str | None:
+    """A name from the .json, else the number (or name) in the .cls, else the number in the .json."""
+    described = _described(file, fields)
+    if named := next((value for value in described if isinstance(value, str) and value.strip()), None):
+        return named.strip()
+    if "cls" in fields:
+        text = _text(file, fields["cls"])
+        if text:
+            return _named(text, classes)
+    number = next((value for value in described if type(value) is int), None)
+    return None if number is None else _named(str(number), classes)
+
+
+def _described(file: RandomAccessFile, fields: Fields) -> list[Any]:
+    if "json" not in fields:
+        return []
+    try:
+        content = json.loads(_text(file, fields["json"]))
+    except (ValueError, RecursionError):
+        return []
+    return [content[key] for key in _NAME_KEYS if key in content] if isinstance(content, dict) else []
+
+
+def _text(file: RandomAccessFile, extent: tuple[int, int]) -> str:
+    offset, size = extent
+    return file.read_at(offset, min(size, _MAX_FIELD_BYTES)).decode("utf-8", "replace").strip()
+
+
+def _named(text: str, classes: Sequence[str]) -> str:
+    if re.fullmatch(r"\d{1,9}", text) and int(text) < len(classes):
+        return classes[int(text)]
+    return text
+
+
+def _class_names(root: Path) -> tuple[str, ...]:
+    path = next((root / name for name in CLASS_FILES if (root / name).is_file()), None)
+    if path is None:
+        return ()
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(
+            f"{path} cannot be read as UTF-8 text ({error}); it should name a class a line."
+        ) from error
+    return tuple(line.strip() for line in lines if line.strip())
+
+
+def _split_of(where: str) -> str | None:
+    """The split that a shard's path names, as in `train/000.tar` or `imagenet-val-0003.tar`."""
+    words = re.split(r"[^a-z]+", where.lower())
+    return next((SPLIT_NAMES[word] for word in words if word in SPLIT_NAMES), None)
