@@ -1,7 +1,7 @@
 """Fine-tuning that chooses by itself: short pilot runs on copies of the network, decided on val.
 
-A candidate is a rate and the stages it trains; the linear probe, which trains none, is one too. Each pilot is
-a twentieth of the run, with its own whole schedule. The first candidate, the recipe's own, is kept unless
+A candidate is a rate and the stages it trains. Each pilot is a twentieth of the run, with its own whole
+schedule. The first candidate, the recipe's own, is kept unless
 another is better by more than one standard error of their difference: few images prove little.
 """
 
@@ -39,10 +39,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Pilot:
-    """What a candidate reached on val; `unfreeze` is `none` for the linear probe, whose rate is 0.
-
-    A pilot whose loss was not finite has the score 0 and no loss.
-    """
+    """What a candidate reached on val; where its loss was not finite, the score 0 and no loss."""
 
     unfreeze: str
     learning_rate: float
@@ -87,17 +84,17 @@ def candidates(asked: TrainConfig, config: TrainConfig, network: Network) -> tup
     return found if len(found) > 1 else ()
 
 
-def choose(
-    network: Network, config: TrainConfig, setting: Setting, tried: Sequence[Candidate], probed: bool
-) -> Choice:
+def choose(network: Network, config: TrainConfig, setting: Setting, tried: Sequence[Candidate]) -> Choice:
     """Try every candidate on a copy of `network`; nothing but the images' cache is different afterwards.
 
     Args:
-        network: with its classifier solved where `probed`.
+        network: as the run begins; behind a new classifier the linear probe's.
         config: resolved.
         setting: with a val split.
         tried: at least one candidate; the first is preferred.
-        probed: whether `network` is a linear probe, which then is a candidate without training.
+
+    The linear probe is no candidate: a few steps disturb it before many improve on it, so pilots would nearly
+    always lose to it. It competes with every epoch of the run instead.
     """
     per_epoch = setting.train.batch_count(config.batch_size)
     steps = min(max(round(SHARE * config.epochs * per_epoch), LEAST_STEPS), MOST_STEPS)
@@ -108,13 +105,7 @@ def choose(
             torch.manual_seed(config.seed)
             pilots.append(_pilot(network, config, setting, candidate, steps))
             _tell(setting, pilots[-1])
-    chosen = _best(pilots, setting)
-    if probed:
-        loss, score = _measured(network.eval(), setting)
-        pilots.append(Pilot("none", 0.0, score, loss))
-        _tell(setting, pilots[-1])
-        chosen = _best([chosen, pilots[-1]], setting)
-    return Choice(tuple(pilots), chosen, steps)
+    return Choice(tuple(pilots), _best(pilots, setting), steps)
 
 
 def _best(pilots: Sequence[Pilot], setting: Setting) -> Pilot:
@@ -173,9 +164,7 @@ def _measured(network: Network, setting: Setting) -> tuple[float, float]:
 
 
 def _tell(setting: Setting, pilot: Pilot) -> None:
-    what = {"none": "linear probe", EVERYTHING: f"all stages at {pilot.learning_rate:g}"}.get(
-        pilot.unfreeze, f"from {pilot.unfreeze} on at {pilot.learning_rate:g}"
-    )
+    stages = "all stages" if pilot.unfreeze == EVERYTHING else f"from {pilot.unfreeze} on"
     score = f"mAP {pilot.score:.4f}" if setting.multilabel else f"{100 * pilot.score:.2f}%"
     loss = "not finite" if pilot.loss is None else f"{pilot.loss:.4f}"
-    setting.observer.message(f"pilot: {what}: val {score}, loss {loss}")
+    setting.observer.message(f"pilot: {stages} at {pilot.learning_rate:g}: val {score}, loss {loss}")

@@ -112,7 +112,7 @@ class _Run:
         if (self.fresh_head or self.config.freeze) and not resuming:
             first_row = self._probe()
         if not resuming and not self.config.freeze:
-            self._choose(probed=first_row is not None)
+            self._choose()
         loop = TrainingLoop(self.network, self.config, setting, self.dataset.fingerprint, self._keep)
         if resuming:
             loop.resume()
@@ -134,7 +134,7 @@ class _Run:
             log.close()
         return self._finish(loop.state.progress)
 
-    def _choose(self, probed: bool) -> None:
+    def _choose(self) -> None:
         """Settle what the options leave to be tried: the learning rate, and which stages are trained."""
         folder, first = self.setting.folder, self.setting.ranks.first
         if self.config.find_learning_rate:
@@ -148,16 +148,9 @@ class _Run:
                 write_range_test(found, folder)
         if not self.candidates:
             return
-        choice = choose(self.network, self.config, self.setting, self.candidates, probed)
+        choice = choose(self.network, self.config, self.setting, self.candidates)
         chosen = choice.chosen
-        if chosen.unfreeze == "none":
-            self.config = replace(self.config, freeze=True)
-            self.setting.observer.message(
-                "the linear probe is better on val than any fine-tuning tried: it stays; "
-                "--unfreeze all trains on all the same"
-            )
-        else:
-            self.config = replace(self.config, unfreeze=chosen.unfreeze, learning_rate=chosen.learning_rate)
+        self.config = replace(self.config, unfreeze=chosen.unfreeze, learning_rate=chosen.learning_rate)
         if first:
             atomic_write_text(folder / CHOICE_FILE, json.dumps(choice.to_dict(), indent=1) + "\n")
 
