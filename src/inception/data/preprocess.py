@@ -99,6 +99,13 @@ class Preprocess:
             batch.device
         )
 
+    def reduced_side(self, margin: float) -> int:
+        """Shortest side of a photograph, in pixels, that leaves the view `margin` times its own side to see.
+
+        What `decode_image` takes as `reduce_to`.
+        """
+        return math.ceil(margin * max(self.height, self.width) / self.crop_fraction)
+
     def to_dict(self) -> dict[str, Any]:
         """JSON-safe form, read back by `from_dict`."""
         return {**asdict(self), "mean": list(self.mean), "std": list(self.std)}
