@@ -29,9 +29,6 @@ from inception.cli.console import print_json, print_table, say
     help="Try only these (repeat it); all but inductor, which compiles for minutes.",
 )
 @click.option("--rounds", default=20, show_default=True, type=click.IntRange(3, 1000))
-@click.option(
-    "--reduce-photos", is_flag=True, help="Decode JPEGs far larger than the network's view at reduced size."
-)
 @click.option("--data-root", type=click.Path(path_type=Path), help="Where named sets are kept.")
 @click.option("--json", "as_json", is_flag=True, help="Print the plan as one JSON object.")
 def optimize(
@@ -44,7 +41,6 @@ def optimize(
     threads: int,
     engines: tuple[str, ...],
     rounds: int,
-    reduce_photos: bool,
     data_root: Path | None,
     as_json: bool,
 ) -> None:
@@ -62,7 +58,6 @@ def optimize(
         threads,
         engines or DEFAULT_ENGINES,  # type: ignore[arg-type]
         rounds,
-        reduce_photos,
         data_root,
     )
     plan = optimize_bundle(bundle, output, request, say)

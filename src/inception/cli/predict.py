@@ -46,7 +46,7 @@ def predict(
     if as_json and as_csv:
         raise click.UsageError("--json and --csv exclude each other")
     classifier = load(bundle, device, precision)
-    items = _some(expand_inputs(paths, sys.stdin, classifier.reduce_to))
+    items = _some(expand_inputs(paths, sys.stdin))
     answers = classifier.predict_stream(items, top=top, unknown=unknown, batch_size=batch_size)
     if as_json:
         return _finish(_print_json(answers))

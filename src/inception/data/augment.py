@@ -54,7 +54,7 @@ AUGMENTS: dict[AugmentName, Augment] = {
     "crop": Augment(min_area=0.35, aspect=(3 / 4, 4 / 3), photometric=0.2),
     "paper": Augment(min_area=0.08, aspect=(3 / 4, 4 / 3), random_interpolation=True, photometric=0.4),
 }
-REDUCTION_MARGIN = 1.0
+REDUCTION_MARGIN = 1.5
 """Photographs are decoded at reduced size while their smallest cut keeps this many times the view's side."""
 _FILTERS = ("bilinear", "box", "nearest", "bicubic")
 _TORCH_FILTERS = ("bilinear", "bicubic")
@@ -105,7 +105,7 @@ def random_box(size: tuple[int, int], augment: Augment, numbers: Uniforms) -> Bo
 
 
 def training_reduction(preprocess: Preprocess, augment: Augment) -> Reduce | None:
-    """How small a photograph may be decoded so that even the smallest cut is still resized downwards.
+    """How small a photograph may be decoded so that even the smallest cut is resized downwards by the margin.
 
     None where it may not: views of the evaluation crop stay exact, and the filter `nearest` would see another
     picture.

@@ -4,7 +4,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -61,15 +60,12 @@ class Answering(ABC):
         preprocess: how images become its input.
         temperature: divisor of the logits before the softmax.
         unknown_threshold: probability below which the answer is `unknown`; None when not calibrated.
-        reduce_to: shortest side that a JPEG must keep when `predict` decodes it at reduced size, in pixels;
-            None for exact decoding.
     """
 
     labels: tuple[str, ...]
     preprocess: Preprocess
     temperature: float
     unknown_threshold: float | None
-    reduce_to: int | None = None
 
     @abstractmethod
     def compute(self, pixels: Pixels) -> Logits:
@@ -85,7 +81,7 @@ class Answering(ABC):
         """
         single = isinstance(images, str | Path | bytes | Image.Image | np.ndarray)
         sources: Sequence[ImageSource] = [images] if single else images  # type: ignore[list-item, assignment]
-        items = [(source_name(source), partial(open_image, source, self.reduce_to)) for source in sources]
+        items = [(source_name(source), _opener(source)) for source in sources]
         return list(self.predict_stream(items, top=top, unknown=unknown))
 
     def predict_stream(
@@ -162,13 +158,17 @@ def source_name(source: ImageSource) -> str | None:
     return str(source) if isinstance(source, str | Path) else None
 
 
-def open_image(source: ImageSource, reduce_to: int | None = None) -> Image.Image:
+def _opener(source: ImageSource) -> Callable[[], Image.Image]:
+    return lambda: open_image(source)
+
+
+def open_image(source: ImageSource) -> Image.Image:
     """An RGB PIL image from a path, encoded bytes, a PIL image or a uint8 array.
 
-    Files and bytes are decoded with `reduce_to` (see `decode_image`). Raises ImageError when there is none.
+    Raises ImageError when it cannot be read.
     """
     if isinstance(source, bytes):
-        return decode_image(source, reduce_to=reduce_to)
+        return decode_image(source)
     if isinstance(source, Image.Image):
         return upright_rgb(source)
     if isinstance(source, np.ndarray):
@@ -187,4 +187,4 @@ def open_image(source: ImageSource, reduce_to: int | None = None) -> Image.Image
     except (OSError, ValueError) as error:  # ValueError: a name with a null byte
         reason = error.strerror if isinstance(error, OSError) else error
         raise ImageError("empty", f"{source} cannot be read: {reason}") from error
-    return decode_image(data, reduce_to=reduce_to, name=str(source))
+    return decode_image(data, name=str(source))

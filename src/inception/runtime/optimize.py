@@ -24,8 +24,6 @@ from inception.weights.bundle import Bundle, load_bundle, save_bundle
 
 FLOAT32_TOLERANCE = 1e-4
 """Largest logit difference from the original, relative to the largest logit, that float32 may have."""
-REDUCE_MARGIN = 1.5
-"""Of `Plan.reduce_margin`, where it is asked for: chosen by measurement (docs/loading.md)."""
 DEFAULT_ENGINES: tuple[EngineName, ...] = ("openvino", "onnxruntime", "torch")
 ORIGINAL = "original (PyTorch, float32)"
 Say = Callable[[str], None]
@@ -67,7 +65,6 @@ class Request:
         threads: 0 means every core, and half of them when that is faster.
         engines: to be tried.
         rounds: measurements of each.
-        reduce_photos: let `predict` decode large JPEGs at reduced size.
         data_root: where named data sets are kept.
     """
 
@@ -78,7 +75,6 @@ class Request:
     threads: int = 0
     engines: tuple[EngineName, ...] = DEFAULT_ENGINES
     rounds: int = 20
-    reduce_photos: bool = False
     data_root: Path | None = None
 
     def precisions(self) -> tuple[PlanPrecision, ...]:
@@ -131,7 +127,6 @@ def optimize_bundle(path: Path, output: Path, request: Request, say: Say = lambd
         judged=chosen.judged,
         machine=machine(),
         skipped=skipped,
-        reduce_margin=REDUCE_MARGIN if request.reduce_photos else 0.0,
     )
     write_optimized(bundle, plan, chosen.artefacts, output)
     return plan

@@ -43,8 +43,6 @@ class Plan:
         judged: of the chosen one from the float32 network.
         machine: on which machine and with which versions.
         skipped: engine -> why it was no candidate.
-        reduce_margin: how many times the view's pixels must be left of a photograph that `predict` decodes at
-            reduced size; 0 for exact decoding.
     """
 
     engine: EngineName
@@ -56,7 +54,6 @@ class Plan:
     judged: dict[str, Any] = field(default_factory=dict)
     machine: dict[str, Any] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
-    reduce_margin: float = 0.0
 
     def to_json(self) -> bytes:
         """The content of `plan.json`."""
@@ -103,8 +100,6 @@ def _parse(text: bytes) -> Plan:
         raise ValueError(f"unknown engine {plan.engine!r} or precision {plan.precision!r}")
     if not all(type(value) is int and 1 <= value <= 4096 for value in (plan.threads, plan.batch)):
         raise ValueError("threads and batch must be whole numbers in 1..4096")
-    if not (plan.reduce_margin == 0.0 or 1.0 <= plan.reduce_margin <= 16.0):
-        raise ValueError("reduce_margin must be 0 or in 1..16")
     return plan
 
 

@@ -28,7 +28,6 @@ class Session(Answering):
     Attributes:
         plan: engine, precision, threads, and what was measured.
         labels, preprocess: as in `Classifier`.
-        reduce_to: from the plan's `reduce_margin`.
         path: where the bundle lies.
     """
 
@@ -38,8 +37,6 @@ class Session(Answering):
         try:
             self.labels: tuple[str, ...] = tuple(map(str, manifest["labels"]))
             self.preprocess = Preprocess.from_dict(manifest["preprocess"])
-            margin = plan.reduce_margin
-            self.reduce_to = self.preprocess.reduced_side(margin) if margin else None
             self.temperature = float(manifest["temperature"])
             threshold = manifest["unknown_threshold"]
             self.unknown_threshold = None if threshold is None else float(threshold)

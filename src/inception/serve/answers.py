@@ -89,11 +89,8 @@ class Answerer:
         """One image as uint8 C x H x W, or the answer that says what is wrong with it."""
         if ask.form == "pixels":
             return torch.from_numpy(np.frombuffer(payload, np.uint8).copy()).view(self.shape)
-        reduce_to = self.classifier.reduce_to
         try:
-            return self.classifier.preprocess.apply(
-                decode_image(payload, max_pixels=self.max_pixels, reduce_to=reduce_to)
-            )
+            return self.classifier.preprocess.apply(decode_image(payload, max_pixels=self.max_pixels))
         except ImageError as error:
             return Answer({"error": str(error), "kind": error.kind})
         except Exception as error:  # whatever one image does, the others of its batch are answered
