@@ -102,8 +102,9 @@ class Preprocess:
         # The same, a few images at a time: what fits the cache waits neither for memory nor for new pages.
         images = max(CHUNK_VALUES // max(batch[:1].numel(), 1), 1)
         result = torch.empty(batch.shape)
-        for part, target in zip(batch.split(images), result.split(images), strict=True):
-            torch.mul(part.to(torch.float32), scale, out=target).add_(shift)
+        for start in range(0, len(batch), images):
+            part = batch[start : start + images].to(torch.float32)
+            torch.mul(part, scale, out=result[start : start + images]).add_(shift)
         return result
 
     def to_dict(self) -> dict[str, Any]:
