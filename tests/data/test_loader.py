@@ -5,9 +5,12 @@ import time
 
 import pytest
 import torch
+from PIL import Image
 from shapes import COLOURS, shape_picture, write_shapes
+from sklearn.datasets import load_sample_image
 
 from inception.data import loader as module
+from inception.data import photo
 from inception.data.augment import AUGMENTS
 from inception.data.loader import Loader, training_order
 from inception.data.preprocess import Preprocess
@@ -127,19 +130,87 @@ def test_strict_stops_at_the_first_unreadable_image_and_leaves_no_thread(damaged
     assert load_threads() == []
 
 
-def test_the_cache_keeps_to_its_limit_and_changes_nothing(shapes):
-    plain = make_loader(shapes, cache_bytes=0)
-    limit = 20_000
-    loader = make_loader(shapes, cache_bytes=limit)
+def test_kept_views_stay_within_the_limit_and_change_nothing(shapes):
+    view, limit = 3 * 16 * 16, 20_000
+    plain, loader = make_loader(shapes, cache_bytes=0), make_loader(shapes, cache_bytes=limit)
     [first] = loader.evaluation_batches(SMALL, 48)
-    held = sum(image.width * image.height * 3 for image in loader._cache.values())
-    assert 0 < held <= limit
-    assert held > limit - 60 * 60 * 3
+    kept = loader._memory.views(48, SMALL)
+    assert kept._images.nbytes == limit // view * view
+    assert int((kept._slots >= 0).sum()) == limit // view
     [second] = loader.evaluation_batches(SMALL, 48)
     [uncached] = plain.evaluation_batches(SMALL, 48)
     assert torch.equal(first.images, second.images)
     assert torch.equal(first.images, uncached.images)
-    assert not plain._cache
+
+
+def test_kept_photographs_stay_within_the_limit(shapes):
+    limit = 40_000
+    loader = make_loader(shapes, cache_bytes=limit)
+    collected(loader)
+    held = sum(pixels.nbytes for pixels in loader._memory.photos().values())
+    assert limit - 60 * 60 * 3 < held <= limit
+    assert held == loader._memory._bytes
+
+
+def test_one_kind_of_thing_is_kept_at_a_time(shapes):
+    loader = make_loader(shapes)
+    collected(loader)
+    assert len(loader._memory._photos) == 48
+    list(loader.evaluation_batches(SMALL, 8))
+    assert not loader._memory._photos
+    assert loader._memory._bytes == 0
+    list(loader.evaluation_batches(Preprocess(height=8, width=8), 8))
+    assert loader._memory._views._images.shape == (48, 3, 8, 8)
+    collected(loader)
+    assert loader._memory._views is None
+
+
+def test_a_loader_alone_shares_what_is_kept(shapes, monkeypatch):
+    loader = make_loader(shapes, rank=1, ranks=2)
+    list(loader.alone().evaluation_batches(SMALL, 8))
+    monkeypatch.setattr(module, "decode_image", None)
+    assert sum(len(batch.images) for batch in loader.evaluation_batches(SMALL, 8)) == 24
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory):
+    """Two classes of four JPEG photographs, 240 x 180; for `crop` at 32 half of that is enough."""
+    root = tmp_path_factory.mktemp("photographs")
+    for label in ("china", "flower"):
+        picture = Image.fromarray(load_sample_image(f"{label}.jpg"))
+        for split, numbers in (("train", range(4)), ("val", range(4, 5))):
+            (root / split / label).mkdir(parents=True)
+            for number in numbers:
+                cut = picture.resize(
+                    (240, 180), box=(30 * number, 10 * number, 400 + 30 * number, 300 + 10 * number)
+                )
+                cut.save(root / split / label / f"{number}.jpg", quality=90)
+    return root
+
+
+@pytest.mark.parametrize("name, side", [("paper", 48), ("crop", 160), ("crop", 32), ("shift", 48)])
+def test_views_of_photographs_do_not_depend_on_what_is_kept(photographs, name, side):
+    """Whole and kept, or decoded only down to the cut's end: the same bits, with and without simplejpeg."""
+    small = Preprocess(height=side, width=side)
+
+    def views(cache_bytes: int) -> torch.Tensor:
+        loader = make_loader(photographs, cache_bytes=cache_bytes)
+        batches = [b for e in range(3) for b in loader.training_batches(small, AUGMENTS[name], 4, 0, e)]
+        return torch.cat([batch.images for batch in batches])
+
+    expected = views(0)
+    assert torch.equal(views(2**30), expected)
+    assert torch.equal(views(3 * 240 * 180 * 3), expected)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(photo, "FAST", None)
+        assert torch.equal(views(0), expected)
+
+
+def test_large_photographs_are_kept_reduced(photographs):
+    loader, small = make_loader(photographs), Preprocess(height=32, width=32)
+    list(loader.training_batches(small, AUGMENTS["crop"], 4, 0, 0))
+    assert {pixels.shape for pixels in loader._memory.photos().values()} == {(90, 120, 3)}
+    assert loader.image(0).size == (240, 180)
 
 
 def test_a_cached_image_is_decoded_once(shapes, monkeypatch):

@@ -229,3 +229,14 @@ def test_the_way_for_extreme_shapes_gives_the_same_picture(size, monkeypatch):
     monkeypatch.setattr("inception.data.preprocess.MAX_RESIZED_PIXELS", 0)
     # Pillow keeps boxes as 32-bit floats.
     assert (preprocess.apply(noise(*size)).int() - expected).abs().max() <= 2
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 5])
+def test_normalising_in_parts_gives_the_same_bits(count):
+    preprocess = Preprocess(height=300, width=200)
+    batch = torch.randint(0, 256, (count, 3, 300, 200), generator=torch.Generator().manual_seed(0))
+    at_once, in_parts = preprocess.normalize(batch), preprocess.normalize(batch.to(torch.uint8))
+    assert in_parts.dtype == torch.float32
+    assert torch.equal(in_parts, at_once)
+    strided = batch.to(torch.uint8).contiguous(memory_format=torch.channels_last)
+    assert torch.equal(preprocess.normalize(strided), at_once)

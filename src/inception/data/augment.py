@@ -1,19 +1,23 @@
-"""Training-time views of an image: each drawn from an explicit generator, so that a run can be repeated."""
+"""Training-time views of an image: each a function of the image and of its draw's numbers (see `draws`)."""
 
 import math
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import permutations
 from typing import Literal
 
 import numpy as np
 import torch
-from PIL import Image, ImageEnhance
-from torch import Tensor
+from numpy.typing import NDArray
+from PIL import Image
+from torch.nn import functional as F
 
-from inception.data.preprocess import RESAMPLING, Preprocess, to_tensor
+from inception.data.draws import Uniforms, uniforms
+from inception.data.photo import Photo, Reduce
+from inception.data.preprocess import RESAMPLING, Preprocess
 
 AugmentName = Literal["none", "shift", "cutout", "crop", "paper"]
-Box = tuple[float, float, float, float]
+Box = tuple[int, int, int, int]
+Images = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -50,87 +54,179 @@ AUGMENTS: dict[AugmentName, Augment] = {
     "crop": Augment(min_area=0.35, aspect=(3 / 4, 4 / 3), photometric=0.2),
     "paper": Augment(min_area=0.08, aspect=(3 / 4, 4 / 3), random_interpolation=True, photometric=0.4),
 }
+REDUCTION_MARGIN = 1.5
+"""Photographs are decoded at reduced size while their smallest cut keeps this many times the view's side."""
 _FILTERS = ("bilinear", "box", "nearest", "bicubic")
-_ENHANCERS: tuple[Callable[[Image.Image], ImageEnhance._Enhance], ...] = (
-    ImageEnhance.Brightness,
-    ImageEnhance.Contrast,
-    ImageEnhance.Color,
-)
+_TORCH_FILTERS = ("bilinear", "bicubic")
+_LUMA = (0.299, 0.587, 0.114)
+_ORDERS = tuple(permutations(range(3)))
+
+# Which of a draw's numbers decides what: each has its place, so that no option changes what another draws.
+NUMBERS = 32
+_TRIES, _PLACE, _FILTER, _ORDER, _FACTORS = 10, 20, 22, 23, 24
+_SHIFT, _FLIP, _CUTOUT = 27, 29, 30
 
 
-def view_generator(seed: int, epoch: int, index: int) -> np.random.Generator:
-    """The generator of sample `index`'s view in `epoch`: the same whatever thread or process draws it."""
-    return np.random.Generator(np.random.PCG64(np.random.SeedSequence((seed, epoch, index))))
+def view_numbers(seed: int, epoch: int, draws: NDArray[np.int64]) -> Uniforms:
+    """What decides the views of N draws: float64 N x NUMBERS, the same whatever thread or process asks."""
+    return uniforms(seed, epoch, draws, NUMBERS)
 
 
-def random_box(size: tuple[int, int], augment: Augment, rng: np.random.Generator) -> Box:
-    """A random cut (left, top, right, bottom) of an image of `size` (width, height), in pixels.
+def random_box(size: tuple[int, int], augment: Augment, numbers: Uniforms) -> Box:
+    """A random cut (left, top, right, bottom) of an image of `size` (width, height), in whole pixels.
 
     Area uniform in min_area..1 of the image, log-uniform aspect; after ten cuts that do not fit, the
     largest centred cut with an allowed aspect.
+
+    Args:
+        size: of the image.
+        augment: with the ranges.
+        numbers: one row of `view_numbers`.
     """
     width, height = size
     low, high = math.log(augment.aspect[0]), math.log(augment.aspect[1])
-    for _ in range(10):
-        area = width * height * rng.uniform(augment.min_area, 1.0)
-        aspect = math.exp(rng.uniform(low, high))
-        cut_width, cut_height = math.sqrt(area * aspect), math.sqrt(area / aspect)
+    drawn = numbers[: _PLACE + 2].tolist()
+    for share, shape in zip(drawn[:_PLACE:2], drawn[1:_PLACE:2], strict=True):
+        area = width * height * (augment.min_area + share * (1.0 - augment.min_area))
+        aspect = math.exp(low + shape * (high - low))
+        cut_width, cut_height = (
+            max(round(math.sqrt(area * aspect)), 1),
+            max(round(math.sqrt(area / aspect)), 1),
+        )
         if cut_width <= width and cut_height <= height:
-            left, top = rng.uniform(0, width - cut_width), rng.uniform(0, height - cut_height)
+            left = int(drawn[_PLACE] * (width - cut_width + 1))
+            top = int(drawn[_PLACE + 1] * (height - cut_height + 1))
             return (left, top, left + cut_width, top + cut_height)
     aspect = min(max(width / height, augment.aspect[0]), augment.aspect[1])
-    cut_width, cut_height = min(width, height * aspect), min(height, width / aspect)
-    left, top = (width - cut_width) / 2, (height - cut_height) / 2
+    cut_width = max(round(min(width, height * aspect)), 1)
+    cut_height = max(round(min(height, width / aspect)), 1)
+    left, top = (width - cut_width) // 2, (height - cut_height) // 2
     return (left, top, left + cut_width, top + cut_height)
 
 
-def augmented_view(
-    image: Image.Image, preprocess: Preprocess, augment: Augment, rng: np.random.Generator
-) -> Tensor:
-    """A random training view: PIL image (mode RGB) in, uint8 in_chans x height x width out."""
-    if augment.min_area < 1.0:
-        name = _FILTERS[rng.integers(len(_FILTERS))] if augment.random_interpolation else "bilinear"
-        box = random_box(image.size, augment, rng)
-        image = image.resize((preprocess.width, preprocess.height), RESAMPLING[name], box=box)
-        if augment.photometric:
-            image = _distort(image, augment.photometric, rng)
-        tensor = to_tensor(image, preprocess.color)
-    else:
-        tensor = preprocess.apply(image)
-    return shift_and_flip(tensor[None], augment, [rng])[0]
+def training_reduction(preprocess: Preprocess, augment: Augment) -> Reduce | None:
+    """How small a photograph may be decoded so that even the smallest cut is resized downwards by the margin.
 
-
-def _distort(image: Image.Image, strength: float, rng: np.random.Generator) -> Image.Image:
-    for index in rng.permutation(len(_ENHANCERS)):
-        image = _ENHANCERS[index](image).enhance(rng.uniform(1.0 - strength, 1.0 + strength))
-    return image
-
-
-def shift_and_flip(images: Tensor, augment: Augment, rngs: Sequence[np.random.Generator]) -> Tensor:
-    """Shift, mirror and cut a square out of each image as its own generator says.
-
-    uint8 N x C x H x W in, the same out.
+    None where it may not: views of the evaluation crop stay exact, and the filter `nearest` would see another
+    picture.
     """
-    _, _, height, width = images.shape
+    if augment.min_area >= 1.0 or augment.random_interpolation:
+        return None
+    wanted = REDUCTION_MARGIN * max(preprocess.width, preprocess.height)
+    narrowest = min(augment.aspect[0], 1.0 / augment.aspect[1])
+
+    def reduce(width: int, height: int) -> int:
+        shortest = min(width, height)
+        side = min(math.sqrt(augment.min_area * width * height * narrowest), shortest)
+        return max(math.ceil(shortest * wanted / max(side, 1.0)), 1)
+
+    return reduce
+
+
+def cut_view(photo: Photo, preprocess: Preprocess, augment: Augment, numbers: Uniforms, out: Images) -> None:
+    """Write a random cut of `photo`, resized, recoloured and perhaps mirrored, into `out`.
+
+    Args:
+        photo: the image.
+        preprocess: shape and colours of the view; its resize rule is not used.
+        augment: with `min_area` below 1.
+        numbers: one row of `view_numbers`.
+        out: uint8 in_chans x height x width, overwritten.
+    """
+    left, top, right, bottom = random_box(photo.size, augment, numbers)
+    pixels = photo.rows(bottom)[top:bottom, left:right]
+    name = _FILTERS[int(numbers[_FILTER] * len(_FILTERS))] if augment.random_interpolation else "bilinear"
+    view = _resized(pixels, preprocess, name)
+    if preprocess.color == "L":
+        view = np.asarray(Image.fromarray(view.transpose(1, 2, 0)).convert("L"))[None]
+    if augment.photometric:
+        view = _recoloured(view, augment.photometric, numbers)
+    if preprocess.color == "BGR":
+        view = view[::-1]
+    out[...] = view[:, :, ::-1] if augment.flip and numbers[_FLIP] < 0.5 else view
+
+
+def _resized(pixels: Images, preprocess: Preprocess, name: str) -> Images:
+    """uint8 H x W x 3 in, uint8 3 x height x width out."""
+    pixels = np.array(pixels, order="C")
+    if name in _TORCH_FILTERS:
+        # Pillow's result within one level, several times faster. Given a contiguous array this runs in the
+        # calling thread alone; given a slice, it would start more threads beside those that train.
+        batch = torch.from_numpy(pixels).permute(2, 0, 1)[None]
+        size = (preprocess.height, preprocess.width)
+        array: Images = F.interpolate(batch, size, mode=name, antialias=True)[0].numpy()
+        return array
+    resized = Image.fromarray(pixels).resize((preprocess.width, preprocess.height), RESAMPLING[name])
+    return np.asarray(resized).transpose(2, 0, 1)
+
+
+def _recoloured(view: Images, strength: float, numbers: Uniforms) -> Images:
+    """Brightness, contrast and colour changed as Pillow's ImageEnhance does, in one pass.
+
+    Each of the three makes a * x + b * grey(x) + c of the value x, with its own a, b and c, and so do all of
+    them one after the other. Values are rounded and cut to 0..255 once, at the end.
+    """
+    values = view.astype(np.float32)
+    weights = _LUMA if len(view) == 3 else (1.0,)
+    grey = values[0] * np.float32(weights[0])
+    for weight, plane in zip(weights[1:], values[1:], strict=True):
+        grey += np.float32(weight) * plane
+    order = _ORDERS[int(numbers[_ORDER] * len(_ORDERS))]
+    factors = (1.0 - strength + 2.0 * strength * numbers[_FACTORS : _FACTORS + 3]).tolist()
+    keep, blend, add = _colour_change(order, factors, float(grey.mean()))
+    values *= np.float32(keep)
+    values += np.float32(blend) * grey + np.float32(add + 0.5)
+    np.clip(values, 0.0, 255.0, out=values)
+    return values.astype(np.uint8)
+
+
+def _colour_change(order: tuple[int, ...], factors: list[float], mean: float) -> tuple[float, float, float]:
+    """Weights of a pixel's value and of its grey, and what is added; `mean` is that of the image's grey.
+
+    In `order`, 0 is brightness (towards black), 1 contrast (towards the mean grey of the image as it then is)
+    and 2 colour (towards the pixel's grey).
+    """
+    keep, blend, add = 1.0, 0.0, 0.0
+    for kind in order:
+        factor = factors[kind]
+        whole, level = keep + blend, (keep + blend) * mean + add
+        keep, blend = factor * keep, factor * blend
+        if kind == 0:
+            add = factor * add
+        elif kind == 1:
+            add = factor * add + (1.0 - factor) * level
+        else:
+            blend += (1.0 - factor) * whole
+    return keep, blend, add
+
+
+def move(images: Images, augment: Augment, numbers: Uniforms) -> Images:
+    """Shift each image, mirror it and cut a square out of it, as its draw's numbers say.
+
+    Args:
+        images: uint8 N x C x H x W, left as it is.
+        augment: how far and how large.
+        numbers: `view_numbers` of the N draws.
+
+    Returns:
+        uint8 N x C x H x W.
+    """
+    count, _, height, width = images.shape
     reach_y, reach_x = round(height * augment.max_shift), round(width * augment.max_shift)
-    rows = np.empty((len(rngs), height), dtype=np.int64)
-    columns = np.empty((len(rngs), width), dtype=np.int64)
-    centres = np.zeros((2, len(rngs), 1))
-    for index, rng in enumerate(rngs):
-        dy = rng.integers(-reach_y, reach_y + 1) if augment.max_shift else 0
-        dx = rng.integers(-reach_x, reach_x + 1) if augment.max_shift else 0
-        rows[index] = np.arange(height) + reach_y - dy
-        columns[index] = np.arange(width) + reach_x - dx
-        if augment.flip and rng.random() < 0.5:
-            columns[index] = columns[index, ::-1]
-        if augment.cutout:
-            centres[:, index, 0] = rng.uniform(0, height), rng.uniform(0, width)
-    padded = np.pad(images.numpy(), ((0, 0), (0, 0), (reach_y, reach_y), (reach_x, reach_x)))
-    first = np.arange(len(rngs))[:, None, None]
-    # Advanced indices around the channel slice put the channels last.
-    views = padded[first, :, rows[:, :, None], columns[:, None, :]]
+    padded = np.pad(images, ((0, 0), (0, 0), (reach_y, reach_y), (reach_x, reach_x)))
+    if reach_y or reach_x:
+        windows = np.lib.stride_tricks.sliding_window_view(padded, (height, width), axis=(2, 3))
+        down = (numbers[:, _SHIFT] * (2 * reach_y + 1)).astype(np.int64)
+        across = (numbers[:, _SHIFT + 1] * (2 * reach_x + 1)).astype(np.int64)
+        padded = windows[np.arange(count), :, down, across]
+    if augment.flip:
+        mirrored = numbers[:, _FLIP] < 0.5
+        padded[mirrored] = padded[mirrored][..., ::-1]
     if augment.cutout:
-        down = np.abs(np.arange(height) + 0.5 - centres[0]) < augment.cutout * height / 2
-        across = np.abs(np.arange(width) + 0.5 - centres[1]) < augment.cutout * width / 2
-        views[down[:, :, None] & across[:, None, :]] = 0
-    return torch.from_numpy(views).permute(0, 3, 1, 2).contiguous()
+        rows, columns = (
+            np.abs(np.arange(side) + 0.5 - numbers[:, _CUTOUT + axis, None] * side)
+            < augment.cutout * side / 2
+            for axis, side in enumerate((height, width))
+        )
+        np.copyto(padded, 0, where=(rows[:, :, None] & columns[:, None, :])[:, None])
+    return padded

@@ -5,23 +5,25 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from threading import Lock
 from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from inception.data.augment import Augment, augmented_view, shift_and_flip, view_generator
+from inception.data.augment import Augment, cut_view, move, training_reduction, view_numbers
 from inception.data.decode import decode_image
+from inception.data.kept import Kept
+from inception.data.photo import Decoded, Photo, Reduce, open_photo
 from inception.data.preprocess import Preprocess
 from inception.data.shards import ShardStore, shard_order
 from inception.data.sources import Dataset, Sample
 from inception.errors import DataError, first_line
 
 CACHE_BYTES = 2 << 30
-"""Decoded images are kept in memory up to this size."""
+"""Views, or decoded photographs, are kept in memory up to this size."""
 
 
 class Batch(NamedTuple):
@@ -38,11 +40,10 @@ class Batch(NamedTuple):
     position: int
 
 
-View = Callable[[Image.Image, int], Tensor]
-"""(RGB image, number of its draw) -> uint8 C x H x W."""
-Finish = Callable[[Tensor, list[int]], Tensor]
-"""(uint8 N x C x H x W, numbers of their draws) -> the same shape."""
-
+Images = NDArray[np.uint8]
+Numbers = NDArray[np.int64]
+Make = Callable[[Numbers], tuple[Images, NDArray[np.bool_]]]
+"""Numbers of N draws -> uint8 N x C x H x W, and which of them could be read."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -63,13 +64,13 @@ def ahead(
 
 @dataclass
 class Loader:
-    """Decodes the samples of one split, keeping the decoded images while they fit in memory.
+    """Decodes the samples of one split, keeping what fits in memory: small sets are decoded once.
 
     Attributes:
         dataset, samples: where the images are.
-        workers: decoding threads (Pillow decodes outside Python's lock).
+        workers: decoding threads (the decoders work outside Python's lock).
         strict: raise on the first unreadable image; otherwise skip it and note it in `unreadable`.
-        cache_bytes: of decoded images that are kept.
+        cache_bytes: of views or photographs that are kept.
         unreadable: path -> reason.
         rank, ranks: this process's number and how many there are; each loads its share of every batch.
         balanced: draw training images so that every class is as frequent as the others.
@@ -84,92 +85,129 @@ class Loader:
     rank: int = 0
     ranks: int = 1
     balanced: bool = False
-    _cache: dict[int, Image.Image] = field(default_factory=dict, repr=False)
-    _cached_bytes: int = 0
-    _lock: Lock = field(default_factory=Lock, repr=False)
+    _kept: Kept | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        self._memory = self._kept = self._kept or Kept(self.cache_bytes)
+        self._labels = np.array([sample.label for sample in self.samples], dtype=np.int64)
 
     def __len__(self) -> int:
         return len(self.samples)
 
     def image(self, index: int) -> Image.Image:
         """The decoded image of sample `index`, mode RGB. Raises DataError naming the file."""
-        if (cached := self._cache.get(index)) is not None:
-            return cached
         sample = self.samples[index]
-        image = decode_image(self.dataset.read(sample), name=sample.path)
-        size = image.width * image.height * 3
-        with self._lock:
-            if self._cached_bytes + size <= self.cache_bytes and index not in self._cache:
-                self._cached_bytes += size
-                self._cache[index] = image
-        return image
+        return decode_image(self.dataset.read(sample), name=sample.path)
 
-    def batches(
-        self,
-        order: Sequence[int],
-        batch_size: int,
-        view: View,
-        finish: Finish = lambda images, indices: images,
-        first_position: int = 0,
+    def _batches(
+        self, order: Numbers, batch_size: int, make: Make, first_position: int = 0
     ) -> Iterator[Batch]:
         """Batches in the given order of draws, prepared ahead by at most three batches.
 
-        Draw n shows sample n modulo their number. `view` makes one image of a batch, `finish` what is better
-        done with all of them at once. Of several processes, each takes every so-manieth image of a batch.
-
-        An unreadable image is left out of its batch (which is then smaller), counted and noted. Anything else
-        that goes wrong in a thread is raised here as soon as its batch is due.
+        Draw n shows sample n modulo their number. Of several processes, each takes every so-manieth image of
+        a batch. An unreadable image is left out of its batch (which is then smaller), counted and noted.
+        Anything else that goes wrong in a thread is raised here as soon as its batch is due.
         """
-        chunks = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
-        shares = [chunk[self.rank :: self.ranks] for chunk in chunks]
-        numbered = enumerate(shares, first_position)
+        chunks = (order[start : start + batch_size] for start in range(0, len(order), batch_size))
+        numbered = enumerate((chunk[self.rank :: self.ranks] for chunk in chunks), first_position)
 
-        def load(item: tuple[int, Sequence[int]]) -> Batch | None:
-            return self._batch(*item, view, finish)
+        def load(item: tuple[int, Numbers]) -> Batch | None:
+            position, draws = item
+            images, readable = make(draws)
+            if not readable.any():
+                return None
+            if not readable.all():
+                images, draws = images[readable], draws[readable]
+            indices = draws % len(self)
+            targets = self._targets(indices)
+            return Batch(torch.from_numpy(images), targets, torch.from_numpy(indices), position)
 
         # One task a batch: a task an image would spend more time waiting for Python's lock than decoding.
         for batch in ahead(load, numbered, self.workers, 3):
             if batch is not None:
                 yield batch
 
-    def _batch(self, position: int, chunk: Sequence[int], view: View, finish: Finish) -> Batch | None:
-        views = [(draw, self._view(draw, view)) for draw in chunk]
-        kept = [(draw, tensor) for draw, tensor in views if tensor is not None]
-        if not kept:
-            return None
-        draws = [draw for draw, _ in kept]
-        indices = [draw % len(self) for draw in draws]
-        return Batch(
-            images=finish(torch.stack([tensor for _, tensor in kept]), draws),
-            targets=self._targets(indices),
-            indices=torch.tensor(indices),
-            position=position,
-        )
-
-    def _targets(self, indices: Sequence[int]) -> Tensor:
+    def _targets(self, indices: Numbers) -> Tensor:
+        """int64 N, or where images may have several labels float32 N x labels of 0 and 1."""
         if not self.dataset.multilabel:
-            return torch.tensor([self.samples[index].label for index in indices])
+            return torch.from_numpy(self._labels[indices])
         targets = torch.zeros(len(indices), len(self.dataset.labels))
-        for row, index in enumerate(indices):
+        for row, index in enumerate(indices.tolist()):
             targets[row, list(self.samples[index].labels)] = 1.0
         return targets
 
-    def _view(self, draw: int, view: View) -> Tensor | None:
-        index = draw % len(self)
+    def _try(self, index: int, work: Callable[[], None]) -> bool:
+        """Whether `work`, which needs the file of sample `index`, could read it."""
+        path = self.samples[index].path
         try:
-            return view(self.image(index), draw)
+            work()
         except DataError as error:
             if self.strict:
                 raise DataError(f"{error}; without --strict unreadable images are skipped") from error
-            self.unreadable[self.samples[index].path] = str(error)
-            return None
+            self.unreadable[path] = str(error)
+            return False
         except (Exception, SystemExit) as error:
             reason = f"{type(error).__name__}: {first_line(error)}"
-            raise DataError(f"a loading thread died at {self.samples[index].path} ({reason})") from error
+            raise DataError(f"a loading thread died at {path} ({reason})") from error
+        return True
+
+    def _whole(self, preprocess: Preprocess) -> Make:
+        """The evaluation view of each image: decoded once, while there is room to keep it."""
+        views = self._memory.views(len(self), preprocess)
+
+        def make(draws: Numbers) -> tuple[Images, NDArray[np.bool_]]:
+            indices = draws % len(self)
+            images, readable = views.gather(indices)
+            for place in np.flatnonzero(~readable).tolist():
+                index = int(indices[place])
+
+                def decode(place: int = place, index: int = index) -> None:
+                    images[place] = preprocess.pixels(self.image(index))
+
+                if self._try(index, decode):
+                    views.keep(index, images[place])
+                    readable[place] = True
+            return images, readable
+
+        return make
+
+    def _cuts(self, preprocess: Preprocess, augment: Augment, seed: int, epoch: int) -> Make:
+        """A random cut of each image; of one that cannot be kept, no more is decoded than the cut needs."""
+        kept = self._memory.photos()
+        reduce = training_reduction(preprocess, augment)
+        shape = (preprocess.in_chans, preprocess.height, preprocess.width)
+
+        def make(draws: Numbers) -> tuple[Images, NDArray[np.bool_]]:
+            numbers = view_numbers(seed, epoch, draws)
+            images: Images = np.empty((len(draws), *shape), dtype=np.uint8)
+            readable = np.ones(len(draws), dtype=np.bool_)
+            for place, index in enumerate((draws % len(self)).tolist()):
+
+                def cut(place: int = place, index: int = index) -> None:
+                    pixels = kept.get(index)
+                    photo = self._photo(index, reduce) if pixels is None else Decoded(pixels)
+                    cut_view(photo, preprocess, augment, numbers[place], images[place])
+
+                readable[place] = self._try(index, cut)
+            if augment.max_shift or augment.cutout:
+                images = move(images, replace(augment, flip=False), numbers)
+            return images, readable
+
+        return make
+
+    def _photo(self, index: int, reduce: Reduce | None) -> Photo:
+        """The photograph of sample `index`, decoded and kept if there is room."""
+        sample = self.samples[index]
+        photo = open_photo(self.dataset.read(sample), sample.path, reduce)
+        if not self._memory.has_room(photo.size):
+            return photo
+        pixels = photo.rows(photo.size[1])
+        self._memory.keep_photo(index, pixels)
+        return Decoded(pixels)
 
     def evaluation_batches(self, preprocess: Preprocess, batch_size: int) -> Iterator[Batch]:
         """Every sample once, in order, as evaluation and prediction see it."""
-        return self.batches(range(len(self)), batch_size, lambda image, _: preprocess.apply(image))
+        return self._batches(np.arange(len(self)), batch_size, self._whole(preprocess))
 
     def batch_count(self, batch_size: int) -> int:
         """Training batches an epoch: a last one with fewer images than processes is left out."""
@@ -184,45 +222,35 @@ class Loader:
         self, preprocess: Preprocess, augment: Augment, batch_size: int, seed: int, epoch: int, skip: int = 0
     ) -> Iterator[Batch]:
         """Augmented views in an order drawn from (seed, epoch), without the first `skip` batches."""
-
-        def generator(draw: int) -> np.random.Generator:
-            return view_generator(seed, epoch, draw)
-
-        def cut(image: Image.Image, draw: int) -> Tensor:
-            return augmented_view(image, preprocess, augment, generator(draw))
-
-        def whole(image: Image.Image, draw: int) -> Tensor:
-            return preprocess.apply(image)
-
-        def moved(images: Tensor, draws: list[int]) -> Tensor:
-            return shift_and_flip(images, augment, [generator(draw) for draw in draws])
-
         if self.balanced:
-            drawn = balanced_order(np.array([sample.label for sample in self.samples]), seed, epoch)
+            drawn = balanced_order(self._labels, seed, epoch)
         else:
             drawn = self._training_order(seed, epoch)
-        order = drawn[: self.batch_count(batch_size) * batch_size][skip * batch_size :].tolist()
+        order = drawn[: self.batch_count(batch_size) * batch_size][skip * batch_size :]
         if augment.min_area < 1.0:
-            return self.batches(order, batch_size, cut, first_position=skip)
-        return self.batches(order, batch_size, whole, moved, skip)
+            return self._batches(order, batch_size, self._cuts(preprocess, augment, seed, epoch), skip)
+        whole = self._whole(preprocess)
 
-    def _training_order(self, seed: int, epoch: int) -> "Order":
+        def moved(draws: Numbers) -> tuple[Images, NDArray[np.bool_]]:
+            images, readable = whole(draws)
+            return move(images, augment, view_numbers(seed, epoch, draws)), readable
+
+        return self._batches(order, batch_size, moved, skip)
+
+    def _training_order(self, seed: int, epoch: int) -> Numbers:
         store = self.dataset.store
         if isinstance(store, ShardStore):
             return shard_order(store, self.samples, seed, epoch)
         return training_order(len(self), seed, epoch)
 
 
-Order = np.ndarray[tuple[int], np.dtype[np.int64]]
-
-
-def training_order(count: int, seed: int, epoch: int) -> Order:
+def training_order(count: int, seed: int, epoch: int) -> Numbers:
     """The permutation of 0..count-1 that `epoch` visits."""
     # The last word keeps this stream apart from every view's (`view_generator` uses three words).
     return np.random.default_rng((seed, epoch, 0, 1)).permutation(count)
 
 
-def balanced_order(labels: Order, seed: int, epoch: int) -> Order:
+def balanced_order(labels: Numbers, seed: int, epoch: int) -> Numbers:
     """As many draws as there are labels, every class (of those present) equally often, up to one.
 
     Within a class every image is drawn before any is drawn again. Draw n is of the image n modulo the number
