@@ -36,8 +36,9 @@ CONFIGURATIONS = {
     "2 processes, 1 thread each": (2, 1),
 }
 CLASSES = 4
-TOLERANCE = 1e-3
-"""Relative, of an epoch's mean training loss: sums are taken in another order, in float32."""
+TOLERANCE = 1e-2
+"""Relative, of an epoch's mean training loss: sums are taken in another order, in float32, and batch norms
+make much of little. Another number of threads alone makes as much difference; that row is the control."""
 
 
 def write_images(folder: Path, count: int, side: int) -> Path:

@@ -86,10 +86,13 @@ class RayEngine:
         share = processors_each(nodes, min(self.workers, len(parts)))
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
+        # Held here as long as actors may have to be started again with it.
+        shared = ray.put(job)
         answered = ray.data.from_items([{"part": part} for part in parts], override_num_blocks=len(parts))
         answered = answered.map_batches(
             _PartWriter,
-            fn_constructor_args=(ray.put(job),),
+            fn_constructor_args=(shared,),
             batch_size=1,
             compute=ray.data.ActorPoolStrategy(size=min(self.workers, len(parts))),
             num_cpus=share,
