@@ -37,7 +37,7 @@ from inception.explain.trust import curves, spearman
 from inception.runtime.classifier import Classifier
 
 METHODS = ("grad-cam", "integrated-gradients", "smoothgrad", "occlusion")
-CHANNELS = (("mixed3b", 10), ("mixed4a", 97), ("mixed4a", 476), ("mixed4c", 447), ("mixed4d", 139))
+CHANNELS = ("mixed3b:10", "mixed4a:97", "mixed4a:476", "mixed4c:447", "mixed4d:139")
 
 
 def timed(work: Callable[[], Any]) -> tuple[Any, float]:
@@ -194,21 +194,24 @@ def judged(classifier: Classifier, layer: str, index: int, picture: Tensor, side
     return float(channel(layer, index).value(maps))
 
 
-def beside_lucent(classifier: Classifier, folder: Path, steps: int, seed: int) -> list[dict[str, Any]]:
+def beside_lucent(
+    classifier: Classifier, folder: Path, channels: list[str], steps: int, seed: int
+) -> list[dict[str, Any]]:
     """One row for each channel and way of drawing it, and one picture of all."""
     prepare_lucent()
     network, preprocess = classifier.model, classifier.preprocess
     theirs = lucent_network(classifier)
     noise = torch.rand(4, 3, 224, 224, generator=torch.Generator().manual_seed(seed))
     with borrowed(network), torch.no_grad():
-        own = activations(network, to_input(noise, preprocess), [LOGITS])[LOGITS]
-        other = theirs(noise * 255 - 117)
-    print(f"logits on noise: largest difference {float((own - other).abs().max()):.4f}, "
-          f"largest value {float(own.abs().max()):.2f}", flush=True)  # fmt: skip
+        own = activations(network, to_input(noise, preprocess), [LOGITS])[LOGITS].softmax(dim=1)
+        other = theirs(noise * 255 - 117)  # probabilities
+    print(f"probabilities on noise: largest difference {float((own - other).abs().max()):.6f}, "
+          f"largest value {float(own.max()):.4f}", flush=True)  # fmt: skip
     records: list[dict[str, Any]] = []
     rows: list[list[Cell]] = []
-    for layer, index in CHANNELS:
-        target = f"{layer}:{index}"
+    for target in channels:
+        layer, number = target.split(":")
+        index = int(number)
 
         def ours(precision: str, layer: str = layer, index: int = index) -> Tensor:
             settings = Settings(steps=steps, seed=seed, precision=precision, size=128)
@@ -243,6 +246,7 @@ def main() -> None:
     parser.add_argument("peer", choices=("captum", "lucent"))
     parser.add_argument("bundle")
     parser.add_argument("--output", type=Path, default=Path("peers"))
+    parser.add_argument("--channels", nargs="+", default=CHANNELS, help="of the comparison with Lucent")
     parser.add_argument("--steps", type=int, default=512, help="of a picture")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
@@ -253,7 +257,8 @@ def main() -> None:
     if arguments.peer == "captum":
         records = beside_captum(classifier, arguments.output)
     else:
-        records = beside_lucent(classifier, arguments.output, arguments.steps, arguments.seed)
+        chosen = list(arguments.channels)
+        records = beside_lucent(classifier, arguments.output, chosen, arguments.steps, arguments.seed)
     (arguments.output / f"{arguments.peer}.json").write_text(json.dumps(records, indent=2) + "\n")
 
 

@@ -31,7 +31,7 @@ from inception.explain.examples import (
 from inception.explain.gallery import draw_missing, recipe_key
 from inception.explain.layers import borrowed, find_layer, forward_taps
 from inception.explain.objectives import toward
-from inception.explain.pictures import GAP, PAPER, enlarged
+from inception.explain.pictures import GAP, PAPER
 from inception.explain.render import Settings
 from inception.runtime.classifier import Classifier
 from inception.runtime.inputs import Item
@@ -287,15 +287,14 @@ def cell_examples(classifier: Classifier, points: Points, cells: Sequence[AtlasC
 
 def atlas_picture(cells: Sequence[AtlasCell], pictures: Sequence[Path], grid: int) -> Image.Image:
     """The whole atlas as one picture; cells with too few points stay empty."""
-    side = _PICTURE_SIDE // grid
+    with Image.open(pictures[0]) as first:
+        own, most = first.width, _PICTURE_SIDE // grid
+    side = most if own > most else most // own * own
     canvas = Image.new("RGB", (grid * side + 2 * GAP, grid * side + 2 * GAP), PAPER)
     for cell, path in zip(cells, pictures, strict=True):
         with Image.open(path) as opened:
             picture = opened.convert("RGB")
-        if picture.width > side:
-            picture = picture.resize((side, side), Image.Resampling.LANCZOS)
-        else:
-            picture = enlarged(picture, side)
-        inset = (side - picture.width) // 2
-        canvas.paste(picture, (GAP + cell.column * side + inset, GAP + cell.row * side + inset))
+        how = Image.Resampling.LANCZOS if own > most else Image.Resampling.NEAREST
+        picture = picture.resize((side, side), how)
+        canvas.paste(picture, (GAP + cell.column * side, GAP + cell.row * side))
     return canvas

@@ -173,14 +173,18 @@ def _means(records: Sequence[Record], seed: int) -> str:
     ]
     lines.append(["random map", f"{deletion:.3f}", "", f"{insertion:.3f}", "", *("" for _ in stages)])
     rows = ["<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in line) + "</tr>" for line in lines]
+    english, chinese = "", ""
+    if stages:
+        english = (
+            " On the right: how alike the map stays (rank correlation) when weights are replaced by random "
+            "ones, from the classifier down to a stage; low is good."
+        )
+        chinese = "右侧：从分类器到某一级的权重换成随机值后热图的相似程度（秩相关），越低越好。"
     note = paragraph(
         f"Means of {summaries[0].images} images. Deletion: area under the probability of the class while the "
         "most important pixels vanish; low is good. Insertion: while they come back into a blurred image; "
-        "high is good. In brackets the 95% interval, by bootstrap over the images. On the right: how alike "
-        "the map stays (rank correlation) when weights are replaced by random ones, from the classifier down "
-        "to a stage; low is good.",
+        "high is good. In brackets the 95% interval, by bootstrap over the images." + english,
         f"{summaries[0].images} 张图片的平均值。删除：依次去掉最重要的像素时类别概率曲线下的面积，越低越好。"
-        "插入：把它们放回模糊图片时的面积，越高越好。括号内为按图片自助法得到的 95% 区间。"
-        "右侧：从分类器到某一级的权重换成随机值后热图的相似程度（秩相关），越低越好。",
+        "插入：把它们放回模糊图片时的面积，越高越好。括号内为按图片自助法得到的 95% 区间。" + chinese,
     )
     return f'<section id="scores"><h2>{both("Scores", "得分")}</h2>{note}{table(heads, rows)}</section>'
