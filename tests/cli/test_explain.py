@@ -5,6 +5,7 @@ from PIL import Image
 from shapes import shape_picture
 
 from inception.data.preprocess import Preprocess
+from inception.explain.attribution import METHODS
 from inception.nets.registry import build_network
 from inception.weights.bundle import Bundle, save_bundle
 
@@ -31,6 +32,18 @@ def test_a_sheet_and_one_json_line_for_each_image_and_method(inception, tiny_pat
     assert records[0]["randomised"][0]["down_to"] == "classifier"
     with Image.open(output) as sheet:
         assert sheet.width > 3 * 96
+
+
+def test_the_whole_sheet_as_a_page(inception, tiny_path, picture, tmp_path):
+    output = tmp_path / "sheet.html"
+    outcome = inception("explain", tiny_path, picture, "-o", output, "--sheet", "--device", "cpu")
+    assert outcome.code == 0, outcome.err
+    assert "random map" in outcome.out and "Likeness of the map" in outcome.out
+    text = output.read_text("utf-8")
+    for method in METHODS:
+        assert f"<b>{method}</b>" in text
+    assert "random map" in text
+    assert inception("explain", tiny_path, picture, "-o", tmp_path / "x.jpg").code == 2
 
 
 def test_a_bad_image_does_not_stop_the_rest(inception, tiny_path, picture, tmp_path):

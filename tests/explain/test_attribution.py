@@ -16,6 +16,7 @@ from inception.explain.attribution import (
     smoothgrad_channels,
 )
 from inception.explain.layers import borrowed
+from inception.explain.render import in_precision
 
 QUESTION = Question(2)
 
@@ -108,6 +109,24 @@ def test_integrated_gradients_are_complete(network, images):
     with borrowed(network), torch.no_grad():
         difference = score(network, images, QUESTION) - score(network, torch.zeros_like(images), QUESTION)
     torch.testing.assert_close(found.sum(dim=(1, 2)), difference, rtol=0.02, atol=0.02)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_copy_in_bfloat16_gives_a_like_map(network, images, method):
+    options = Options(layer="inception4a", steps=8, samples=8)
+    copied, dtype = in_precision(network, "bfloat16", images.device)
+    assert dtype == torch.bfloat16
+    lit = 0
+    for target in range(5):
+        exact, rough = (
+            attribute(chosen, images[:1], Question(target), method, options) for chosen in (network, copied)
+        )
+        assert rough.dtype == torch.float32
+        if float(exact.abs().max()) > 0:
+            likeness = nn.functional.cosine_similarity(rough.flatten(), exact.flatten(), dim=0)
+            assert float(likeness) > 0.85
+            lit += 1
+    assert lit > 1
 
 
 def test_a_contrast_is_the_difference_of_two_questions(network, images):

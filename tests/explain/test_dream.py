@@ -10,7 +10,7 @@ from shapes import shape_picture
 from inception.data.preprocess import Preprocess
 from inception.errors import UsageError
 from inception.explain.animation import check_format, write_animation
-from inception.explain.dream import DreamSettings, _tiles, dream, guided, zoom
+from inception.explain.dream import DreamSettings, _tiles, balanced, dream, guided, zoom
 from inception.explain.layers import activations, borrowed
 from inception.explain.objectives import Objective, whole_layer
 from inception.explain.render import to_input
@@ -56,6 +56,21 @@ def test_a_guided_dream_takes_after_its_guide(network, preprocess):
     assert excitement(network, preprocess, dreamt, objective) > excitement(
         network, preprocess, PICTURE, objective
     )
+
+
+def test_balanced_gradients_are_as_strong_coarse_as_fine():
+    generator = torch.Generator().manual_seed(0)
+    coarse = torch.nn.functional.interpolate(torch.randn(1, 3, 4, 6, generator=generator), (64, 96))
+    fine = torch.randn(1, 3, 64, 96, generator=generator)
+    speckled = 0.05 * coarse + fine
+    assert torch.allclose(balanced(speckled, 1), speckled / speckled.abs().mean())
+    found = balanced(speckled, 4)
+    assert float(found.abs().mean()) == pytest.approx(1.0, abs=1e-5)
+    likeness = [
+        float(torch.corrcoef(torch.stack([g.flatten(), coarse.flatten()]))[0, 1]) for g in (speckled, found)
+    ]
+    assert likeness[1] > 3 * abs(likeness[0])
+    assert torch.equal(balanced(torch.zeros(1, 1, 5, 5), 4), torch.zeros(1, 1, 5, 5))
 
 
 def test_tiles_cover_a_length_evenly():

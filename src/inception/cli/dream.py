@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from inception.explain.objectives import Objective
     from inception.runtime.classifier import Classifier
 
-DEFAULT_LAYERS = ("mixed4c", "Mixed_6b")
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
 
 
@@ -98,13 +97,13 @@ def dream(
 
 def _objective(classifier: "Classifier", targets: tuple[str, ...], guide: Path | None) -> "Objective":
     from inception.explain.dream import guided
+    from inception.explain.layers import middle_layer
     from inception.explain.objectives import parse
     from inception.runtime.classifier import open_image
 
     network = classifier.model
     if not targets:
-        known = [name for name in DEFAULT_LAYERS if name in network.aliases or name in network.endpoints]
-        targets = (known[0] if known else network.endpoints[len(network.endpoints) * 2 // 3],)
+        targets = (middle_layer(network),)
     if guide is not None:
         if any(":" in target or " " in target for target in targets):
             raise UsageError("a guided dream takes layers as --target, such as mixed4c")

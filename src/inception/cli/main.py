@@ -35,6 +35,7 @@ COMMANDS = {
         "visualize",
         "Draw what a channel, neuron or class looks for.",
     ),
+    "atlas": ("inception.cli.atlas", "atlas", "Map what a network sees in a collection of images."),
     "trace": ("inception.cli.trace", "trace", "Show what each branch gives to an answer."),
     "dream": ("inception.cli.dream", "dream", "Draw into a picture what a network sees in it."),
     "optimize": ("inception.cli.optimize", "optimize", "Make a bundle fast on this machine."),

@@ -176,9 +176,11 @@ def _gallery(
         pictures = make_pictures(classifier, channels, folder, settings, lambda n: bar.advance(n, "pictures"))
     details = {
         "Network": classifier.bundle.network,
+        "Channels": ", ".join(targets),
         "Picture": f"{size} x {size} pixels, {settings.steps} steps, seed {settings.seed}",
         "Examples": examples or "-",
     }
-    title = f"{classifier.bundle.network}: {', '.join(targets)}"
+    layers = dict.fromkeys(item.layer for item in channels)
+    title = f"{classifier.bundle.network}: {', '.join(layers)}"
     write_gallery(output, pictures, title=title, details=details, examples=shown)
     return [item.name for item in channels]

@@ -218,7 +218,7 @@ def _features_and_gradients(
     images = images.clone().requires_grad_()
     names = [layer, question.head]
     maps = activations(network, images, names)
-    features, logits = maps[layer], maps[question.head]
+    features, logits = maps[layer], maps[question.head].float()
     if features.dim() != 4:
         raise UsageError(f"Grad-CAM needs a layer with a map; {layer} has none")
     values = logits[:, question.target]
@@ -227,7 +227,7 @@ def _features_and_gradients(
     [gradients] = torch.autograd.grad(values.sum(), [features], allow_unused=True)
     if gradients is None:
         raise UsageError(f"the head {question.head} does not depend on layer {layer}; choose one before it")
-    return features.detach(), gradients
+    return features.detach().float(), gradients.float()
 
 
 def _input_gradients(network: Network, images: Tensor, question: Question) -> Tensor:

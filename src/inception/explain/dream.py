@@ -1,7 +1,8 @@
 """DeepDream: what a network sees in a picture, drawn into the picture.
 
-Source: Mordvintsev et al. 2015, "Inceptionism"; octaves, random shifts and gradients scaled to unit mean are
-those of the published notebook. Gradients of large pictures are made in tiles, so that memory stays small.
+Source: Mordvintsev et al. 2015, "Inceptionism"; octaves, random shifts and gradients whose bands of
+frequencies are made equally strong are those of the published notebooks. Gradients of large pictures are made
+in tiles, so that memory stays small.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -33,6 +34,8 @@ class DreamSettings:
         strength: change of a pixel per step, in 255ths, where the gradient is average.
         tile: side of the pieces in which gradients are made, in pixels; None: four times the network's image,
             at most 512.
+        bands: into how many bands of frequencies the gradient is split, each made equally strong: without it
+            the finest detail, which shows as speckle, takes nearly all; 1: the gradient as it is.
         seed: of the random shifts.
         precision: as in `Settings`.
     """
@@ -42,6 +45,7 @@ class DreamSettings:
     steps: int = 10
     strength: float = 1.5
     tile: int | None = None
+    bands: int = 4
     seed: int = 0
     precision: str = "auto"
 
@@ -101,7 +105,8 @@ def dream(
     details = torch.zeros_like(original)
     with borrowed(network), torch.enable_grad():
         network, dtype = in_precision(network, settings.precision, device)
-        paint = _Painter(network, preprocess, objective, dtype, _tile_side(network, settings))
+        tile = _tile_side(network, settings)
+        paint = _Painter(network, preprocess, objective, dtype, tile, settings.bands)
         for size in _octaves(original, settings, network.min_size):
             base = _resized(original, size)
             details = _resized(details, size)
@@ -142,10 +147,16 @@ class _Painter:
     """Gradient steps on pictures 1 x C x H x W in 0..1."""
 
     def __init__(
-        self, network: Network, preprocess: Preprocess, objective: Objective, dtype: torch.dtype, tile: int
+        self,
+        network: Network,
+        preprocess: Preprocess,
+        objective: Objective,
+        dtype: torch.dtype,
+        tile: int,
+        bands: int,
     ) -> None:
         self.network, self.preprocess, self.objective = network, preprocess, objective
-        self.dtype, self.tile = dtype, tile
+        self.dtype, self.tile, self.bands = dtype, tile, bands
 
     def step(self, pixels: Tensor, strength: float, generator: np.random.Generator) -> Tensor:
         """One step on the whole picture; it is rolled by a random shift, so that tiles leave no seams."""
@@ -156,7 +167,7 @@ class _Painter:
         for rows in _tiles(height, self.tile):
             for columns in _tiles(width, self.tile):
                 gradient[:, :, rows, columns] = self._gradient(rolled[:, :, rows, columns])
-        gradient = gradient.roll((-shift[0], -shift[1]), (2, 3))
+        gradient = balanced(gradient.roll((-shift[0], -shift[1]), (2, 3)), self.bands)
         return (pixels + strength * gradient).clamp(0.0, 1.0)
 
     def _gradient(self, pixels: Tensor) -> Tensor:
@@ -167,6 +178,30 @@ class _Painter:
         maps = activations(self.network, inputs, self.objective.layers)
         [gradient] = torch.autograd.grad(self.objective.value(maps).sum(), [pixels])
         return gradient / gradient.abs().mean().clamp(min=1e-12)
+
+
+def balanced(gradient: Tensor, bands: int) -> Tensor:
+    """A gradient N x C x H x W with equally strong bands of frequencies and a mean absolute value of 1.
+
+    The bands are those of a Laplacian pyramid; small pictures have fewer than asked for.
+    """
+    fine: list[Tensor] = []
+    while len(fine) < bands - 1 and min(gradient.shape[2:]) >= 8:
+        coarse = F.avg_pool2d(gradient, 2, ceil_mode=True, count_include_pad=False)
+        fine.append(_unit(gradient - _enlarged(coarse, gradient)))
+        gradient = coarse
+    total = _unit(gradient)
+    for band in reversed(fine):
+        total = _enlarged(total, band) + band
+    return total / total.abs().mean().clamp(min=1e-12)
+
+
+def _unit(values: Tensor) -> Tensor:
+    return values / values.square().mean().sqrt().clamp(min=1e-12)
+
+
+def _enlarged(values: Tensor, like: Tensor) -> Tensor:
+    return F.interpolate(values, like.shape[2:], mode="bilinear", align_corners=False)
 
 
 def _tiles(length: int, side: int) -> list[slice]:

@@ -1,6 +1,6 @@
 """Which images of a collection excite a channel most: what stands beside a picture of it."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -71,22 +71,14 @@ def find_examples(
     batches: list[Tensor] = []
     names: list[str] = []
     answers: list[int] = []
-    source = iter(islice(items, limit))
     with borrowed(network), torch.no_grad():
-        while chunk := list(islice(source, BATCH)):
-            ready = [(name, t) for name, t in (_open(classifier, one) for one in chunk) if t is not None]
-            if ready:
-                batch = torch.stack([tensor for _, tensor in ready])
-                inputs = classifier.preprocess.normalize(batch.to(classifier.device))
-                inputs = inputs.contiguous(memory_format=torch.channels_last)
-                maps = forward_taps(network, inputs, {*paths.values(), ""})
-                for layer, path in paths.items():
-                    found[layer].append(_peaks(maps[path]))
-                answers += maps[""].argmax(dim=1).tolist()
-                names += [name for name, _ in ready]
-                batches.append(batch)
-            if progress:
-                progress(len(chunk))
+        for some, batch in read_batches(classifier, islice(items, limit), progress):
+            maps = forward_taps(network, network_input(classifier, batch), {*paths.values(), ""})
+            for layer, path in paths.items():
+                found[layer].append(_peaks(maps[path]))
+            answers += maps[""].argmax(dim=1).tolist()
+            names += some
+            batches.append(batch)
     if not batches:
         raise DataError("none of the example images can be read")
     images = torch.cat(batches)
@@ -98,7 +90,13 @@ def find_examples(
                 names[row],
                 classifier.labels[answers[row]],
                 float(peaks[item.layer].values[row, item.index]),
-                _around(images[row], classifier, peaks[item.layer], (row, item.index), sides[item.layer]),
+                crop_around(
+                    images[row],
+                    classifier,
+                    int(peaks[item.layer].places[row, item.index]),
+                    peaks[item.layer].size,
+                    sides[item.layer],
+                ),
             )
             for row in _best(peaks[item.layer].values[:, item.index], count)
         ]
@@ -132,6 +130,28 @@ def receptive_side(network: Network, path: str, shape: Sequence[int]) -> int:
     return min(side, *map(int, energy.shape))
 
 
+def read_batches(
+    classifier: Classifier, items: Iterable[Item], progress: Callable[[int], None] | None = None
+) -> Iterator[tuple[list[str], Tensor]]:
+    """Names and uint8 N x C x H x W of the readable images, a few at a time.
+
+    `progress` is called with the number of images of each batch, unreadable ones included.
+    """
+    source = iter(items)
+    while chunk := list(islice(source, BATCH)):
+        ready = [(name, t) for name, t in (_open(classifier, one) for one in chunk) if t is not None]
+        if ready:
+            yield [name for name, _ in ready], torch.stack([tensor for _, tensor in ready])
+        if progress:
+            progress(len(chunk))
+
+
+def network_input(classifier: Classifier, batch: Tensor) -> Tensor:
+    """A batch of `read_batches` as the network takes it, on its device."""
+    inputs = classifier.preprocess.normalize(batch.to(classifier.device))
+    return inputs.contiguous(memory_format=torch.channels_last)
+
+
 def _open(classifier: Classifier, item: Item) -> tuple[str, Tensor | None]:
     name, opener = item
     try:
@@ -159,12 +179,21 @@ def _best(values: Tensor, count: int) -> list[int]:
     return rows
 
 
-def _around(
-    image: Tensor, classifier: Classifier, peaks: _Peaks, where: tuple[int, int], side: int
+def crop_around(
+    image: Tensor, classifier: Classifier, place: int, size: tuple[int, int], side: int
 ) -> Image.Image:
+    """The square of `side` pixels around a place of a map.
+
+    Args:
+        image: uint8 C x H x W of the classifier's preprocessing.
+        classifier: whose image it is.
+        place: position in the flattened map.
+        size: height and width of the map.
+        side: at most the image's shorter side.
+    """
     height, width = image.shape[1:]
-    row, column = divmod(int(peaks.places[where]), peaks.size[1])
-    y = round((row + 0.5) / peaks.size[0] * height - side / 2)
-    x = round((column + 0.5) / peaks.size[1] * width - side / 2)
+    row, column = divmod(place, size[1])
+    y = round((row + 0.5) / size[0] * height - side / 2)
+    x = round((column + 0.5) / size[1] * width - side / 2)
     top, left = min(max(y, 0), height - side), min(max(x, 0), width - side)
     return seen(image[:, top : top + side, left : left + side], classifier.preprocess)

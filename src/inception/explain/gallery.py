@@ -13,7 +13,7 @@ from PIL import Image
 
 from inception.errors import UsageError
 from inception.explain.layers import borrowed, find_layer, forward_taps
-from inception.explain.objectives import channel, each
+from inception.explain.objectives import Objective, channel, each
 from inception.explain.render import Settings, picture_size, render, to_image
 from inception.files import atomic_path
 from inception.nets.layers import Concat
@@ -112,30 +112,42 @@ def make_pictures(
     """
     key = recipe_key(classifier, settings)
     paths = {item: picture_path(folder, key, item) for item in channels}
+    for _, group in groupby(
+        channels, key=lambda item: item.layer
+    ):  # the network runs no further than it must
+        jobs = [(channel(item.layer, item.index), paths[item]) for item in group]
+        draw_missing(classifier, jobs, settings, progress)
+    return paths
+
+
+def draw_missing(
+    classifier: Classifier,
+    jobs: Sequence[tuple[Objective, Path]],
+    settings: Settings,
+    progress: Callable[[int], None] | None = None,
+) -> None:
+    """Write a PNG for every (objective, file) whose file is not there, from equal noise.
+
+    Batches are the same whatever is missing, so that pictures do not depend on interruptions; `progress` is
+    called with the number of pictures of each.
+    """
     side, _ = picture_size(classifier.model, classifier.preprocess, settings)
-    for batch in _batches(channels, max(1, BATCH * 128 * 128 // (side * side))):
-        missing = [item for item in batch if not paths[item].exists()]
+    size = max(1, BATCH * 128 * 128 // (side * side))
+    for batch in (jobs[start : start + size] for start in range(0, len(jobs), size)):
+        missing = [path for _, path in batch if not path.exists()]
         if missing:
             pixels = render(
                 classifier.model,
                 classifier.preprocess,
-                each([channel(item.layer, item.index) for item in batch]),
+                each([objective for objective, _ in batch]),
                 settings,
                 seeds=[settings.seed] * len(batch),
             )
-            for item, picture in zip(batch, pixels, strict=True):
-                if item in missing:
-                    save_png(to_image(picture), paths[item])
+            for (_, path), picture in zip(batch, pixels, strict=True):
+                if path in missing:
+                    save_png(to_image(picture), path)
         if progress:
             progress(len(batch))
-    return paths
-
-
-def _batches(channels: Sequence[Channel], size: int) -> Iterator[list[Channel]]:
-    """Neighbours of one layer, so that the network runs no further than it must."""
-    for _, group in groupby(channels, key=lambda item: item.layer):
-        found = list(group)
-        yield from (found[start : start + size] for start in range(0, len(found), size))
 
 
 def save_png(image: Image.Image, path: Path, notes: dict[str, str] | None = None) -> None:

@@ -62,7 +62,7 @@ def _card(item: Channel, picture: Path, examples: Sequence[Example]) -> str:
         data = thumbnail(image, PICTURE_SIDE if max(image.size) > PICTURE_SIDE else max(image.size))
     words = [item.name, item.branch, *(example.label for example in examples)]
     branch = f'<span class="branch">{escape(item.branch)}</span>' if item.branch else ""
-    shown = "".join(map(_example, examples))
+    shown = "".join(map(example_image, examples))
     return (
         f'<li data-words="{escape(" ".join(words).casefold())}"><figure>'
         f'<img class="picture" src="{data_uri(data)}" alt="{escape(item.name)}">'
@@ -71,7 +71,8 @@ def _card(item: Channel, picture: Path, examples: Sequence[Example]) -> str:
     )
 
 
-def _example(example: Example) -> str:
+def example_image(example: Example) -> str:
+    """An example as an image element; its texts are in the tooltip."""
     note = f"{example.label} · {example.name} · {example.value:.1f}"
     return (
         f'<img class="example" src="{data_uri(thumbnail(example.picture, EXAMPLE_SIDE))}" '

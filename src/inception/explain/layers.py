@@ -28,6 +28,9 @@ _PARTS = {
 }
 
 
+_MIDDLE_LAYERS = ("mixed4c", "Mixed_6b")
+
+
 class _Found(Exception):  # noqa: N818 - no error: it ends a forward pass that has given all that was asked
     pass
 
@@ -82,6 +85,14 @@ def find_layer(network: Network, name: str) -> str:
     raise UsageError(f"no layer is called '{name}': {hint}")
 
 
+def middle_layer(network: Network) -> str:
+    """Where whole things begin to be seen: `mixed4c`, `Mixed_6b`, else a stage at two thirds of the depth."""
+    for name in _MIDDLE_LAYERS:
+        if name in network.aliases or name in network.endpoints:
+            return name
+    return network.endpoints[len(network.endpoints) * 2 // 3]
+
+
 def _part_paths(network: Network, name: str) -> Iterator[str]:
     """Where Lucid's `mixed4a_3x3` and Caffe's `inception_4a/3x3` can be."""
     for alias, stage in [*network.aliases.items(), *((name, name) for name in network.endpoints)]:
@@ -107,7 +118,10 @@ def activations(network: Network, images: Tensor, names: Collection[str]) -> Map
 
 
 def forward_taps(network: Network, images: Tensor, paths: Collection[str]) -> Maps:
-    """Outputs of the modules at `paths`, keyed by path; the pass ends with the last of them."""
+    """Outputs of the modules at `paths`, keyed by path; the pass ends with the last of them.
+
+    Images are cast to the network's own type, so that a copy in bfloat16 takes images in float32.
+    """
     found: Maps = {}
     handles = []
 
@@ -122,7 +136,7 @@ def forward_taps(network: Network, images: Tensor, paths: Collection[str]) -> Ma
 
     try:
         handles = [network.get_submodule(path).register_forward_hook(tap(path)) for path in paths]
-        network(images)
+        network(images.to(next(network.parameters()).dtype))
     except _Found:
         pass
     finally:

@@ -29,7 +29,7 @@ def feed(batches: Iterable[Batch], device: torch.device) -> Iterator[Batch]:
         for batch in batches:
             yield batch._replace(images=batch.images.to(device), targets=batch.targets.to(device))
         return
-    stream = torch.cuda.Stream(device)
+    stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
     def start(batch: Batch) -> Batch:
         with torch.cuda.stream(stream):
