@@ -35,6 +35,7 @@ class Order:
     threads: int | None
     max_pixels: int
     max_batch: int
+    explain: bool
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,8 @@ def run_worker(channel: socket.socket, order: Order) -> None:
 def _load(order: Order) -> Answerer:
     if order.threads is not None:
         torch.set_num_threads(order.threads)
-    answerer = Answerer(load(order.bundle, order.device, order.precision), order.max_pixels)
+    classifier = load(order.bundle, order.device, order.precision)
+    answerer = Answerer(classifier, order.max_pixels, order.explain)
     answerer.warm_up(order.max_batch)
     return answerer
 
