@@ -19,6 +19,8 @@ import asyncio
 import base64
 import io
 import json
+import os
+import signal
 import statistics
 import time
 from collections.abc import Callable
@@ -32,6 +34,7 @@ from serving_load import (
     CLIENTS,
     Server,
     closed_loop,
+    cpu_seconds,
     litserving,
     machine,
     open_loop,
@@ -57,7 +60,6 @@ class Bench:
     seconds: float
     rounds: int
     threads: int
-    peak: float = 0.0
 
     @property
     def options(self) -> tuple[str, ...]:
@@ -85,87 +87,105 @@ def pixels(bench: Bench) -> torch.Tensor:
     return torch.stack([bench.classifier.preprocess.apply(image.convert("RGB")) for image in opened])
 
 
-def in_process(bench: Bench, kind: str, seconds: float) -> float:
-    """Images/s of the classifier itself."""
-    batch, done, start = pixels(bench), 0, time.monotonic()
+@dataclass
+class Rate:
+    """What was reached: images/s, and processor time an image, of all processes that take part."""
+
+    images_per_s: float
+    cpu_ms: float
+
+
+def in_process(bench: Bench, kind: str, seconds: float) -> Rate:
+    """The classifier itself."""
+    batch, done, start, used = pixels(bench), 0, time.monotonic(), time.process_time()
     while time.monotonic() - start < seconds:
         if kind == "pixels":
             bench.classifier.logits(batch)
         else:
             bench.classifier.predict([bench.images[(done + i) % len(bench.images)] for i in range(BATCH)])
         done += BATCH
-    return done / (time.monotonic() - start)
+    return Rate(done / (time.monotonic() - start), 1000 * (time.process_time() - used) / done)
 
 
 def served(
-    port: int, requests: list[bytes], seconds: float, clients: int = CLIENTS, images: int = 1
-) -> float:
-    """Images/s over HTTP."""
-    start = time.monotonic()
+    port: int, pid: int, requests: list[bytes], seconds: float, clients: int = CLIENTS, images: int = 1
+) -> Rate:
+    """Over HTTP, by the server that is process `pid`; the clients' processor time does not count."""
+    start, used = time.monotonic(), cpu_seconds(pid)
     tally = asyncio.run(closed_loop(port, requests, seconds, clients))
     if tally.lost or tally.seconds.keys() != {200}:
         raise RuntimeError(f"not every request was answered: {tally.lost} lost, {set(tally.seconds)}")
-    return images * tally.count(200) / (time.monotonic() - start)
+    done = images * tally.count(200)
+    return Rate(done / (time.monotonic() - start), 1000 * (cpu_seconds(pid) - used) / done)
 
 
 def throughput(bench: Bench) -> dict[str, Any]:
-    """Images/s, served and in process in turns, for files and for pixels."""
+    """Served and in process in turns, for files and for pixels."""
     requests = {"pixels": bench.infer_requests(), "files": bench.classify_requests()}
     clients, images = {"pixels": 3, "files": CLIENTS}, {"pixels": BATCH, "files": 1}
-    found: dict[str, list[tuple[float, float]]] = {"pixels": [], "files": []}
+    found: dict[str, list[tuple[Rate, Rate]]] = {"pixels": [], "files": []}
     with serving(bench.bundle, *bench.options) as server:
-        for kind in found:
-            in_process(bench, kind, 1.0)
-            served(server.port, requests[kind], 1.0, clients[kind], images[kind])
-        for _ in range(bench.rounds):
+        for turn in range(bench.rounds + 1):
             for kind, pairs in found.items():
-                alone = in_process(bench, kind, bench.seconds)
-                over = served(server.port, requests[kind], bench.seconds, clients[kind], images[kind])
-                pairs.append((alone, over))
-    bench.peak = statistics.median(over for _, over in found["files"])
+                seconds = bench.seconds if turn else 1.0  # the first warms up
+                alone = in_process(bench, kind, seconds)
+                arguments = (requests[kind], seconds, clients[kind], images[kind])
+                over = served(server.port, server.process.pid, *arguments)
+                if turn:
+                    pairs.append((alone, over))
     return {kind: compared(pairs, "in_process") for kind, pairs in found.items()}
 
 
-def compared(pairs: list[tuple[float, float]], other: str) -> dict[str, Any]:
-    """Pairs (the other's rate, ours) as medians, and the median of ours divided by theirs, least and most."""
-    shares = [ours / theirs for theirs, ours in pairs]
+def compared(pairs: list[tuple[Rate, Rate]], other: str) -> dict[str, Any]:
+    """Pairs (the other, ours): medians, and ours divided by the other's within each pair.
+
+    `share` is of images/s, `cpu_share` of processor time an image.
+    """
+    shares = [ours.images_per_s / theirs.images_per_s for theirs, ours in pairs]
+    cpu_shares = [ours.cpu_ms / theirs.cpu_ms for theirs, ours in pairs]
     return {
-        other: statistics.median(theirs for theirs, _ in pairs),
-        "served": statistics.median(ours for _, ours in pairs),
+        f"{other}_images_per_s": statistics.median(theirs.images_per_s for theirs, _ in pairs),
+        "served_images_per_s": statistics.median(ours.images_per_s for _, ours in pairs),
         "share": statistics.median(shares),
-        "least": min(shares),
-        "most": max(shares),
+        "share_range": [min(shares), max(shares)],
+        f"{other}_cpu_ms": statistics.median(theirs.cpu_ms for theirs, _ in pairs),
+        "served_cpu_ms": statistics.median(ours.cpu_ms for _, ours in pairs),
+        "cpu_share": statistics.median(cpu_shares),
+        "cpu_share_range": [min(cpu_shares), max(cpu_shares)],
         "rounds": len(pairs),
     }
 
 
 def litserve(bench: Bench) -> dict[str, Any]:
-    """Images/s here and behind LitServe, in turns."""
+    """Here and behind LitServe, in turns."""
     ours = bench.classify_requests()
     bodies = [json.dumps({"image": base64.b64encode(image).decode()}).encode() for image in bench.images]
     theirs = [request_bytes("/classify", body, Content_Type="application/json") for body in bodies]
-    with serving(bench.bundle, *bench.options) as server, litserving(bench.bundle, bench.threads) as port:
-        served(server.port, ours, 1.0)
-        served(port, theirs, 1.0)
-        pairs = [
-            (served(port, theirs, bench.seconds), served(server.port, ours, bench.seconds))
-            for _ in range(bench.rounds)
-        ]
+    pairs = []
+    with serving(bench.bundle, *bench.options) as server, litserving(bench.bundle, bench.threads) as other:
+        port, group = other
+        for turn in range(bench.rounds + 1):
+            seconds = bench.seconds if turn else 1.0  # the first warms up
+            there = served(port, group, theirs, seconds)
+            os.killpg(group, signal.SIGSTOP)  # its process asks for work a thousand times a second
+            here = served(server.port, server.process.pid, ours, seconds)
+            os.killpg(group, signal.SIGCONT)
+            if turn:
+                pairs.append((there, here))
     return compared(pairs, "litserve")
 
 
-def find_peak(bench: Bench, server: Server) -> float:
-    """Images/s without pause; measured once."""
-    if not bench.peak:
-        served(server.port, bench.classify_requests(), 1.0)
-        bench.peak = served(server.port, bench.classify_requests(), bench.seconds)
-    return bench.peak
+def peak_of(bench: Bench, server: Server) -> float:
+    """Images/s without pause."""
+    requests = bench.classify_requests()
+    served(server.port, server.process.pid, requests, 1.0)
+    return served(server.port, server.process.pid, requests, bench.seconds).images_per_s
 
 
 def latency(bench: Bench) -> dict[str, Any]:
     """Time to an answer at 70% of the peak."""
     with serving(bench.bundle, *bench.options) as server:
-        rate = 0.7 * find_peak(bench, server)
+        rate = 0.7 * peak_of(bench, server)
         asyncio.run(open_loop(server.port, bench.classify_requests(), rate, 2.0))
         tally = asyncio.run(open_loop(server.port, bench.classify_requests(), rate, 3 * bench.seconds))
     p50, p99 = tally.quantile_ms(200, 0.5), tally.quantile_ms(200, 0.99)
@@ -176,9 +196,8 @@ def overload(bench: Bench) -> list[dict[str, Any]]:
     """What is left at several times the peak, which is measured anew before each."""
     rows, requests = [], bench.classify_requests()
     with serving(bench.bundle, *bench.options) as server:
-        served(server.port, requests, 1.0)
         for times in (2, 5, 10):
-            peak = served(server.port, requests, bench.seconds)
+            peak = peak_of(bench, server)
             before, start, own = server.resident_bytes(), time.monotonic(), time.process_time()
             tally = asyncio.run(open_loop(server.port, requests, times * peak, bench.seconds))
             seconds = time.monotonic() - start

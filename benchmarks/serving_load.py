@@ -32,6 +32,21 @@ def children(pid: int) -> list[int]:
     return [int(child) for text in lists for child in text.split()]
 
 
+def tree(pid: int) -> list[int]:
+    """A process and all below it."""
+    return [pid, *(below for child in children(pid) for below in tree(child))]
+
+
+def cpu_seconds(pid: int) -> float:
+    """Processor time that a process and all below it have used, user and system."""
+    ticks = 0
+    for one in tree(pid):
+        with contextlib.suppress(OSError):
+            fields = Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()
+            ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
 @dataclass
 class Server:
     """A server process and what it logged."""
@@ -42,11 +57,9 @@ class Server:
 
     def resident_bytes(self) -> int:
         """Memory of the server and all its processes, shared pages counted once a process."""
-        pids, total = [self.process.pid], 0
-        while pids:
-            pid = pids.pop()
+        total = 0
+        for pid in tree(self.process.pid):
             with contextlib.suppress(OSError):
-                pids += children(pid)
                 pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
                 total += pages * os.sysconf("SC_PAGE_SIZE")
         return total
@@ -62,8 +75,8 @@ class Server:
 
 
 @contextlib.contextmanager
-def litserving(bundle: str, threads: int) -> Iterator[int]:
-    """The same bundle behind LitServe: its port, once it answers."""
+def litserving(bundle: str, threads: int) -> Iterator[tuple[int, int]]:
+    """The same bundle behind LitServe, once it answers: its port, and its process group to be stopped."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -77,8 +90,9 @@ def litserving(bundle: str, threads: int) -> Iterator[int]:
             if process.poll() is not None:
                 raise RuntimeError("LitServe did not start")
             time.sleep(0.1)
-        yield port
+        yield port, process.pid
     finally:
+        os.killpg(process.pid, signal.SIGCONT)
         os.killpg(process.pid, signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(timeout=20)

@@ -8,7 +8,7 @@ sigterm   requests lost when a server under load is told to stop
 kill      failed requests and seconds without answers when the inference process is killed
 reload    requests dropped when new versions of a bundle come under load; every fifth is damaged and must be
           refused while the old version goes on
-soak      memory, and p99 in every tenth of a long run at 70% of the peak
+soak      memory, and p99 in every tenth of a long run at 70% of the peak (or at --rate)
 
 Tests hold the same in short (tests/serve/test_life.py). Exit code 1 when something was lost.
 """
@@ -46,6 +46,7 @@ class Trials:
     requests: list[bytes]
     trials: int
     seconds: float
+    rate: float | None
     options: tuple[str, ...]
 
 
@@ -155,10 +156,10 @@ def reload(trials: Trials) -> dict[str, Any]:
 
 
 def soak(trials: Trials) -> dict[str, Any]:
-    """A long run at 70% of the peak; the first tenth, in which caches fill, comes before the count."""
+    """A long run at 70% of the peak or at the rate asked for, after a tenth in which caches fill."""
     with serving(trials.bundle, *trials.options) as server:
         tally = asyncio.run(closed_loop(server.port, trials.requests, min(10.0, trials.seconds)))
-        rate = 0.7 * tally.count(200) / min(10.0, trials.seconds)
+        rate = trials.rate or 0.7 * tally.count(200) / min(10.0, trials.seconds)
         asyncio.run(open_loop(server.port, trials.requests, rate, trials.seconds / 10))
         memory, total, p50, p99 = [server.resident_bytes()], Tally(), [], []
         for _ in range(10):
@@ -191,12 +192,15 @@ def main() -> int:
     parser.add_argument("--only", action="append", choices=PARTS)
     parser.add_argument("--trials", type=int, default=100)
     parser.add_argument("--seconds", type=float, default=600.0, help="of the soak")
+    parser.add_argument(
+        "--rate", type=float, help="requests/s of the soak, where the peak cannot be measured"
+    )
     parser.add_argument("--threads", type=int, default=1, help="of the network")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     requests = [request_bytes("/classify", image) for image in read_or_draw(options.images)]
     threads = ("--threads", str(options.threads))
-    trials = Trials(options.bundle, requests, options.trials, options.seconds, threads)
+    trials = Trials(options.bundle, requests, options.trials, options.seconds, options.rate, threads)
     parts: dict[str, Callable[[Trials], dict[str, Any]]] = {
         "sigterm": sigterm,
         "kill": kill,
