@@ -24,7 +24,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,15 @@ class Trials:
     seconds: float
     rate: float | None
     options: tuple[str, ...]
+    limit: float
+
+    def numbers(self) -> Iterator[int]:
+        """Numbers of the trials, until there are enough or the time is up."""
+        end = time.monotonic() + self.limit
+        for number in range(self.trials):
+            if time.monotonic() > end:
+                return
+            yield number
 
 
 class Load:
@@ -91,7 +100,7 @@ def outcome(tally: Tally) -> dict[str, Any]:
 def sigterm(trials: Trials) -> dict[str, Any]:
     """Servers told to stop under load, each at another moment."""
     total, drained = Tally(), []
-    for trial in range(trials.trials):
+    for trial in trials.numbers():
         with (
             serving(trials.bundle, *trials.options, "--drain", "0.5") as server,
             Load(server, trials.requests) as tally,
@@ -105,7 +114,7 @@ def sigterm(trials: Trials) -> dict[str, Any]:
         total.lost += tally.lost
         for status, times in tally.seconds.items():
             total.seconds.setdefault(status, []).extend(times)
-    return {"trials": trials.trials, **outcome(total), "drained_max_s": max(drained)}
+    return {"trials": len(drained), **outcome(total), "drained_max_s": max(drained)}
 
 
 def kill(trials: Trials) -> dict[str, Any]:
@@ -113,7 +122,7 @@ def kill(trials: Trials) -> dict[str, Any]:
     back, failed = [], []
     options = (*trials.options, "--max-batch", str(MAX_BATCH))
     with serving(trials.bundle, *options) as server, Load(server, trials.requests) as tally:
-        for trial in range(trials.trials):
+        for trial in trials.numbers():
             time.sleep(0.5)
             before = tally.count(503)
             os.kill(server.worker(), signal.SIGKILL)
@@ -121,7 +130,7 @@ def kill(trials: Trials) -> dict[str, Any]:
             time.sleep(0.1)
             failed.append(tally.count(503) - before)
     return {
-        "trials": trials.trials,
+        "trials": len(back),
         **outcome(tally),
         "max_batch": MAX_BATCH,
         "failed_max": max(failed),
@@ -139,7 +148,7 @@ def reload(trials: Trials) -> dict[str, Any]:
         path = Path(folder) / "bundle"
         save_bundle(bundle, path)
         with serving(str(path), *trials.options) as server, Load(server, trials.requests) as tally:
-            for trial in range(trials.trials):
+            for trial in trials.numbers():
                 note = {**bundle.provenance, "trial": trial}
                 save_bundle(dataclasses.replace(bundle, provenance=note), path)
                 if trial % 5 == 4:
@@ -152,7 +161,7 @@ def reload(trials: Trials) -> dict[str, Any]:
                 wait_for(server, "model ready", taken + 1)
                 wait_for(server, "new version refused, the old one goes on", refused)
                 time.sleep(0.2)
-    return {"trials": trials.trials, "taken": taken, "refused": refused, **outcome(tally)}
+    return {"trials": taken + refused, "taken": taken, "refused": refused, **outcome(tally)}
 
 
 def soak(trials: Trials) -> dict[str, Any]:
@@ -191,6 +200,7 @@ def main() -> int:
     parser.add_argument("--images", type=Path, help="folder of JPEG files; without it drawn ones, 400 x 300")
     parser.add_argument("--only", action="append", choices=PARTS)
     parser.add_argument("--trials", type=int, default=100)
+    parser.add_argument("--limit", type=float, default=3600.0, help="seconds for one kind of trial")
     parser.add_argument("--seconds", type=float, default=600.0, help="of the soak")
     parser.add_argument(
         "--rate", type=float, help="requests/s of the soak, where the peak cannot be measured"
@@ -200,7 +210,9 @@ def main() -> int:
     options = parser.parse_args()
     requests = [request_bytes("/classify", image) for image in read_or_draw(options.images)]
     threads = ("--threads", str(options.threads))
-    trials = Trials(options.bundle, requests, options.trials, options.seconds, options.rate, threads)
+    trials = Trials(
+        options.bundle, requests, options.trials, options.seconds, options.rate, threads, options.limit
+    )
     parts: dict[str, Callable[[Trials], dict[str, Any]]] = {
         "sigterm": sigterm,
         "kill": kill,
