@@ -22,6 +22,7 @@ import json
 import os
 import signal
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -234,6 +235,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="2 seconds, 1 round")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # servers end with this process
     if options.quick:
         options.seconds, options.rounds = 2.0, 1
     torch.set_num_threads(options.threads)

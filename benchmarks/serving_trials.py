@@ -208,6 +208,7 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=1, help="of the network")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # servers end with this process
     requests = [request_bytes("/classify", image) for image in read_or_draw(options.images)]
     threads = ("--threads", str(options.threads))
     trials = Trials(

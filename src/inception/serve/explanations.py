@@ -17,8 +17,8 @@ from inception.nets.network import Network
 from inception.runtime.classifier import Classifier
 
 PICTURES = ("seen", "map", "overlay")
-# Fewer passes than `inception explain` makes: an explanation holds up the requests behind it.
-OPTIONS = Options(steps=16, samples=16)
+# Fewer passes than `inception explain` makes: explanations hold up the requests behind them, and take memory.
+OPTIONS = Options(steps=8, samples=8)
 _PLACES = 3
 
 
