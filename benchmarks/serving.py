@@ -1,42 +1,53 @@
-"""The server beside the classifier in process, under load and overload, and its trials in full number.
+"""The server beside the classifier in process and beside LitServe, under load and overload.
 
     python benchmarks/serving.py googlenet_5h --json serving.json
     python benchmarks/serving.py googlenet_5h --quick            # everything once, in about a minute
-    python benchmarks/serving.py googlenet_5h --only soak --seconds 3600
+    python benchmarks/serving.py googlenet_5h --only overload --threads 1
 
 throughput   images/s over HTTP (16 clients without pause) against the same classifier in process, in turns,
              for encoded images (`predict`, `/classify`) and for pixels (`logits`, binary tensors)
-latency      p50 and p99 at 70% of that peak, arrivals at random
+litserve     images/s of the same classifier behind LitServe (pip install litserve), in turns
+latency      p50 and p99 at 70% of the peak, arrivals at random
 overload     2, 5 and 10 times the peak: goodput, how soon the rest gets 503, the server's memory
-sigterm      requests lost when a server under load is told to stop
-kill         failed requests and time without answers when the inference process is killed
-soak         memory and p99 in the first and the last tenth of a long run at 70% of the peak
 
-The load comes from this process by asyncio; it takes a few per cent of one core, which is not subtracted.
+The load comes from this process by asyncio, on the same cores; its processor time is in the tables and is not
+subtracted. What must hold when processes die is in `serving_trials.py`.
 """
 
 import argparse
 import asyncio
+import base64
 import io
 import json
 import os
-import platform
 import signal
 import statistics
-import threading
+import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from PIL import Image
-from serving_load import CLIENTS, Server, Tally, closed_loop, open_loop, request_bytes, serving
+from serving_load import (
+    CLIENTS,
+    Server,
+    closed_loop,
+    cpu_seconds,
+    litserving,
+    machine,
+    open_loop,
+    read_or_draw,
+    request_bytes,
+    serving,
+)
 
 from inception.runtime.classifier import Classifier
 from inception.runtime.loading import load
 
-PARTS = ("throughput", "latency", "overload", "sigterm", "kill", "soak")
+PARTS = ("throughput", "litserve", "latency", "overload")
 BATCH = 8
 
 
@@ -49,9 +60,12 @@ class Bench:
     images: list[bytes]
     seconds: float
     rounds: int
-    trials: int
-    threads: tuple[str, ...]
-    peak: float = 0.0
+    threads: int
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """Of the server."""
+        return ("--threads", str(self.threads))
 
     def classify_requests(self) -> list[bytes]:
         """One for each image."""
@@ -74,151 +88,137 @@ def pixels(bench: Bench) -> torch.Tensor:
     return torch.stack([bench.classifier.preprocess.apply(image.convert("RGB")) for image in opened])
 
 
-def in_process(bench: Bench, kind: str, seconds: float) -> float:
-    """Images/s of the classifier itself."""
-    batch, done, start = pixels(bench), 0, time.monotonic()
+@dataclass
+class Rate:
+    """What was reached: images/s, and processor time an image, of all processes that take part."""
+
+    images_per_s: float
+    cpu_ms: float
+
+
+def in_process(bench: Bench, kind: str, seconds: float) -> Rate:
+    """The classifier itself."""
+    batch, done, start, used = pixels(bench), 0, time.monotonic(), time.process_time()
     while time.monotonic() - start < seconds:
         if kind == "pixels":
             bench.classifier.logits(batch)
         else:
             bench.classifier.predict([bench.images[(done + i) % len(bench.images)] for i in range(BATCH)])
         done += BATCH
-    return done / (time.monotonic() - start)
+    return Rate(done / (time.monotonic() - start), 1000 * (time.process_time() - used) / done)
 
 
-def throughput(bench: Bench) -> list[dict[str, Any]]:
-    """Rows of images/s, engines in turns; `ratio` is our time divided by that engine's."""
-    found: dict[str, list[float]] = {}
-    infer, classify = bench.infer_requests(), bench.classify_requests()
-    with serving(bench.bundle, *bench.threads) as server:
-        for _ in range(bench.rounds):
-            for kind, requests, images in (("pixels", infer, BATCH), ("files", classify, 1)):
-                clients = 3 if kind == "pixels" else CLIENTS
-                found.setdefault(f"in process, {kind}", []).append(in_process(bench, kind, bench.seconds))
-                tally = asyncio.run(closed_loop(server.port, requests, bench.seconds, clients))
-                found.setdefault(f"served, {kind}", []).append(images * tally.count(200) / bench.seconds)
-    bench.peak = statistics.median(found["served, files"])
-    rows = []
-    for engine, values in found.items():
-        ours = statistics.median(found[f"served, {engine.rpartition(', ')[2]}"])
-        theirs = statistics.median(values)
-        row = {"model": bench.classifier.bundle.network, "batch": BATCH, "precision": "float32"}
-        rows.append(
-            {
-                **row,
-                "engine": engine,
-                "median_ms": 1000 / theirs,
-                "images_per_s": theirs,
-                "ratio": theirs / ours,
-            }
-        )
-    return rows
+def served(
+    port: int, pid: int, requests: list[bytes], seconds: float, clients: int = CLIENTS, images: int = 1
+) -> Rate:
+    """Over HTTP, by the server that is process `pid`; the clients' processor time does not count."""
+    start, used = time.monotonic(), cpu_seconds(pid)
+    tally = asyncio.run(closed_loop(port, requests, seconds, clients))
+    if tally.lost or tally.seconds.keys() != {200}:
+        raise RuntimeError(f"not every request was answered: {tally.lost} lost, {set(tally.seconds)}")
+    done = images * tally.count(200)
+    return Rate(done / (time.monotonic() - start), 1000 * (cpu_seconds(pid) - used) / done)
 
 
-def find_peak(bench: Bench, server: Server) -> float:
-    """Images/s without pause; measured once."""
-    if not bench.peak:
-        tally = asyncio.run(closed_loop(server.port, bench.classify_requests(), bench.seconds))
-        bench.peak = tally.count(200) / bench.seconds
-    return bench.peak
+def throughput(bench: Bench) -> dict[str, Any]:
+    """Served and in process in turns, for files and for pixels."""
+    requests = {"pixels": bench.infer_requests(), "files": bench.classify_requests()}
+    clients, images = {"pixels": 3, "files": CLIENTS}, {"pixels": BATCH, "files": 1}
+    found: dict[str, list[tuple[Rate, Rate]]] = {"pixels": [], "files": []}
+    with serving(bench.bundle, *bench.options) as server:
+        for turn in range(bench.rounds + 1):
+            for kind, pairs in found.items():
+                seconds = bench.seconds if turn else 1.0  # the first warms up
+                alone = in_process(bench, kind, seconds)
+                arguments = (requests[kind], seconds, clients[kind], images[kind])
+                over = served(server.port, server.process.pid, *arguments)
+                if turn:
+                    pairs.append((alone, over))
+    return {kind: compared(pairs, "in_process") for kind, pairs in found.items()}
+
+
+def compared(pairs: list[tuple[Rate, Rate]], other: str) -> dict[str, Any]:
+    """Pairs (the other, ours): medians, and ours divided by the other's within each pair.
+
+    `share` is of images/s, `cpu_share` of processor time an image.
+    """
+    shares = [ours.images_per_s / theirs.images_per_s for theirs, ours in pairs]
+    cpu_shares = [ours.cpu_ms / theirs.cpu_ms for theirs, ours in pairs]
+    return {
+        f"{other}_images_per_s": statistics.median(theirs.images_per_s for theirs, _ in pairs),
+        "served_images_per_s": statistics.median(ours.images_per_s for _, ours in pairs),
+        "share": statistics.median(shares),
+        "share_range": [min(shares), max(shares)],
+        f"{other}_cpu_ms": statistics.median(theirs.cpu_ms for theirs, _ in pairs),
+        "served_cpu_ms": statistics.median(ours.cpu_ms for _, ours in pairs),
+        "cpu_share": statistics.median(cpu_shares),
+        "cpu_share_range": [min(cpu_shares), max(cpu_shares)],
+        "rounds": len(pairs),
+    }
+
+
+def litserve(bench: Bench) -> dict[str, Any]:
+    """Here and behind LitServe, in turns."""
+    ours = bench.classify_requests()
+    bodies = [json.dumps({"image": base64.b64encode(image).decode()}).encode() for image in bench.images]
+    theirs = [request_bytes("/classify", body, Content_Type="application/json") for body in bodies]
+    pairs = []
+    with serving(bench.bundle, *bench.options) as server, litserving(bench.bundle, bench.threads) as other:
+        port, group = other
+        for turn in range(bench.rounds + 1):
+            seconds = bench.seconds if turn else 1.0  # the first warms up
+            there = served(port, group, theirs, seconds)
+            os.killpg(group, signal.SIGSTOP)  # its process asks for work a thousand times a second
+            here = served(server.port, server.process.pid, ours, seconds)
+            os.killpg(group, signal.SIGCONT)
+            if turn:
+                pairs.append((there, here))
+    return compared(pairs, "litserve")
+
+
+def peak_of(bench: Bench, server: Server) -> float:
+    """Images/s without pause."""
+    requests = bench.classify_requests()
+    served(server.port, server.process.pid, requests, 1.0)
+    return served(server.port, server.process.pid, requests, bench.seconds).images_per_s
 
 
 def latency(bench: Bench) -> dict[str, Any]:
     """Time to an answer at 70% of the peak."""
-    with serving(bench.bundle, *bench.threads) as server:
-        rate = 0.7 * find_peak(bench, server)
+    with serving(bench.bundle, *bench.options) as server:
+        rate = 0.7 * peak_of(bench, server)
+        asyncio.run(open_loop(server.port, bench.classify_requests(), rate, 2.0))
         tally = asyncio.run(open_loop(server.port, bench.classify_requests(), rate, 3 * bench.seconds))
     p50, p99 = tally.quantile_ms(200, 0.5), tally.quantile_ms(200, 0.99)
     return {"rate": rate, "answers": tally.count(200), "p50_ms": p50, "p99_ms": p99, "p99_by_p50": p99 / p50}
 
 
 def overload(bench: Bench) -> list[dict[str, Any]]:
-    """What is left at several times the peak."""
-    rows = []
-    with serving(bench.bundle, *bench.threads) as server:
-        peak = find_peak(bench, server)
+    """What is left at several times the peak, which is measured anew before each."""
+    rows, requests = [], bench.classify_requests()
+    with serving(bench.bundle, *bench.options) as server:
         for times in (2, 5, 10):
-            before = server.resident_bytes()
-            requests = bench.classify_requests()
+            peak = peak_of(bench, server)
+            before, start, own = server.resident_bytes(), time.monotonic(), time.process_time()
             tally = asyncio.run(open_loop(server.port, requests, times * peak, bench.seconds))
+            seconds = time.monotonic() - start
             rows.append(
                 {
                     "times": times,
-                    "goodput_share": tally.count(200) / bench.seconds / peak,
+                    "peak": peak,
+                    "asked_a_second": times * peak,
+                    "sent_a_second": sum(map(len, tally.seconds.values())) / seconds,
+                    "goodput_share": tally.count(200) / seconds / peak,
+                    "answered_p99_ms": tally.quantile_ms(200, 0.99),
                     "refused": tally.count(503),
                     "refused_p50_ms": tally.quantile_ms(503, 0.5),
                     "refused_p99_ms": tally.quantile_ms(503, 0.99),
                     "other": tally.lost + sum(tally.count(s) for s in tally.seconds if s not in (200, 503)),
                     "memory_growth_bytes": server.resident_bytes() - before,
+                    "clients_cpu_share": (time.process_time() - own) / seconds,
                 }
             )
     return rows
-
-
-def sigterm(bench: Bench) -> dict[str, Any]:
-    """Servers told to stop under load."""
-    lost, answered, codes = 0, 0, set()
-    for trial in range(bench.trials):
-        with serving(bench.bundle, *bench.threads, "--drain", "0.5") as server:
-            stop = threading.Timer(0.5 + 0.01 * trial, server.stop)
-            stop.start()
-            tally = asyncio.run(closed_loop(server.port, bench.classify_requests(), 3.0))
-            stop.join()
-        lost, answered = lost + tally.lost, answered + tally.count(200)
-        codes |= tally.seconds.keys()
-    return {"trials": bench.trials, "answered": answered, "lost": lost, "codes": sorted(codes)}
-
-
-def kill(bench: Bench) -> dict[str, Any]:
-    """The inference process killed under load, again and again."""
-    back: list[float] = []
-    with serving(bench.bundle, *bench.threads) as server:
-
-        def kill_again() -> None:
-            for trial in range(bench.trials):
-                time.sleep(0.5)
-                os.kill(server.worker(), signal.SIGKILL)
-                start = time.monotonic()
-                while server.events["inference process is back"] <= trial:
-                    time.sleep(0.01)
-                back.append(time.monotonic() - start)
-
-        thread = threading.Thread(target=kill_again)
-        thread.start()
-        tally = Tally()
-        while thread.is_alive():
-            part = asyncio.run(closed_loop(server.port, bench.classify_requests(), 1.0))
-            tally.lost += part.lost
-            for status, values in part.seconds.items():
-                tally.seconds.setdefault(status, []).extend(values)
-    return {
-        "trials": bench.trials,
-        "answered": tally.count(200),
-        "failed": tally.count(503),
-        "failed_a_trial": tally.count(503) / bench.trials,
-        "lost": tally.lost,
-        "back_max_s": max(back),
-        "back_median_s": statistics.median(back),
-    }
-
-
-def soak(bench: Bench) -> dict[str, Any]:
-    """A long run at 70% of the peak."""
-    with serving(bench.bundle, *bench.threads) as server:
-        rate, requests = 0.7 * find_peak(bench, server), bench.classify_requests()
-        tenths = []
-        asyncio.run(open_loop(server.port, requests, rate, bench.seconds / 10))  # caches fill
-        for _ in range(10):
-            tally = asyncio.run(open_loop(server.port, requests, rate, bench.seconds / 10))
-            tenths.append((server.resident_bytes(), tally.quantile_ms(200, 0.99), tally))
-    first, last = tenths[0], tenths[-1]
-    return {
-        "seconds": bench.seconds,
-        "answered": sum(tally.count(200) for _, _, tally in tenths),
-        "memory_growth_bytes": last[0] - first[0],
-        "p99_first_ms": first[1],
-        "p99_last_ms": last[1],
-    }
 
 
 def main() -> None:
@@ -229,53 +229,31 @@ def main() -> None:
     parser.add_argument("bundle")
     parser.add_argument("--images", type=Path, help="folder of JPEG files; without it drawn ones, 400 x 300")
     parser.add_argument("--only", action="append", choices=PARTS)
-    parser.add_argument("--seconds", type=float, default=20.0, help="of one measurement")
+    parser.add_argument("--seconds", type=float, default=10.0, help="of one measurement")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--trials", type=int, default=100)
-    parser.add_argument("--threads", type=int, help="threads of the network, here and in the server")
-    parser.add_argument("--quick", action="store_true", help="2 seconds, 1 round, 2 trials")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="here and in the server")
+    parser.add_argument("--quick", action="store_true", help="2 seconds, 1 round")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # servers end with this process
     if options.quick:
-        options.seconds, options.rounds, options.trials = 2.0, 1, 2
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    threads = ("--threads", str(options.threads)) if options.threads else ()
-    images = read_or_draw(options.images)
+        options.seconds, options.rounds = 2.0, 1
+    torch.set_num_threads(options.threads)
     classifier = load(options.bundle, "cpu")
-    bench = Bench(
-        options.bundle, classifier, images, options.seconds, options.rounds, options.trials, threads
-    )
-    parts = {
-        "throughput": lambda: throughput(bench),
-        "latency": lambda: latency(bench),
-        "overload": lambda: overload(bench),
-        "sigterm": lambda: sigterm(bench),
-        "kill": lambda: kill(bench),
-        "soak": lambda: soak(bench),
+    images = read_or_draw(options.images)
+    bench = Bench(options.bundle, classifier, images, options.seconds, options.rounds, options.threads)
+    parts: dict[str, Callable[[Bench], Any]] = {
+        "throughput": throughput,
+        "litserve": litserve,
+        "latency": latency,
+        "overload": overload,
     }
-    machine = {"processor": platform.processor() or platform.machine(), "threads": torch.get_num_threads()}
-    content: dict[str, Any] = {"machine": machine, "versions": f"torch {torch.__version__}"}
+    content: dict[str, Any] = {"machine": machine(options.threads), "versions": f"torch {torch.__version__}"}
     for part in options.only or PARTS:
-        content["rows" if part == "throughput" else part] = found = parts[part]()
+        content[part] = found = parts[part](bench)
         print(json.dumps({part: found}), flush=True)
     if options.json:
         options.json.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-
-
-def read_or_draw(folder: Path | None) -> list[bytes]:
-    """JPEG files to ask about."""
-    if folder is not None:
-        return [
-            path.read_bytes() for path in sorted(folder.iterdir()) if path.suffix.lower() in (".jpg", ".jpeg")
-        ]
-    images = []
-    for index in range(16):
-        stream = io.BytesIO()
-        picture = Image.effect_noise((400, 300), 20 + index).convert("RGB")
-        picture.save(stream, "JPEG", quality=85)
-        images.append(stream.getvalue())
-    return images
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from servers import TOKEN, Served
+from servers import TOKEN, Serve, Served
 
 playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright to drive a browser")
 CHROMIUM = shutil.which("chromium")
@@ -90,6 +90,98 @@ def test_auxiliary_heads_give_their_opinion(served: Served, open_page, pictures)
     answer = served.ask("POST", "/classify?auxiliary=1", pictures[0].read_bytes()).json()["results"][0]
     shown = page.locator("#head-list ol").nth(1).locator("li").first.inner_text()
     assert shown.startswith(answer["auxiliary"][1]["top"][0]["label"])
+
+
+def explained(page: Any) -> None:
+    page.wait_for_selector("#why-answer:not([hidden])")
+    page.wait_for_function("() => document.getElementById('why-seen').naturalWidth > 0")
+
+
+def test_the_map_lies_over_the_image_and_can_be_weakened(served: Served, open_page, pictures):
+    page = open_page(served)
+    page.set_input_files("#files", pictures[0])
+    explained(page)
+    size = page.eval_on_selector("#why-map", "map => [map.naturalWidth, map.naturalHeight]")
+    assert size == [32, 32]  # what the network sees, not the file
+    boxes = [page.locator(name).bounding_box() for name in ("#why-seen", "#why-map")]
+    assert boxes[0] == boxes[1]
+    label = served.ask("POST", "/explain", pictures[0].read_bytes()).json()["target"]["label"]
+    told = f"{pictures[0].name} as the network sees it, under the map for {label}."
+    assert page.get_attribute("#why-seen", "alt").startswith(told)
+    before = float(page.eval_on_selector("#why-map", "map => map.style.opacity"))
+    page.focus("#why-strength")
+    page.keyboard.press("ArrowLeft")
+    assert float(page.eval_on_selector("#why-map", "map => map.style.opacity")) < before
+    page.focus("#why-shown")
+    page.keyboard.press("Space")
+    assert page.is_hidden("#why-map") and page.is_visible("#why-seen")
+
+
+def test_another_class_and_method_are_asked_for(served: Served, open_page, pictures):
+    page = open_page(served)
+    page.set_input_files("#files", pictures[0])
+    explained(page)
+    labels = page.locator("#why-target option").all_inner_texts()
+    assert labels[0] in page.inner_text("#why-status")
+    page.select_option("#why-target", label=labels[1])
+    page.wait_for_function(
+        "(label) => document.getElementById('why-legend').textContent.includes(label)", arg=labels[1]
+    )
+    page.select_option("#why-method", "occlusion")
+    page.wait_for_function("() => document.getElementById('why-legend').textContent.startsWith('Red')")
+    page.click("#language")
+    assert "红色" in page.inner_text("#why-legend")
+    assert page.locator("#why-method option").last.inner_text() == "遮挡法"
+    assert page.input_value("#why-method") == "occlusion"
+
+
+def test_branches_of_every_module_are_a_table(served: Served, open_page, pictures):
+    page = open_page(served)
+    page.set_input_files("#files", pictures[0])
+    explained(page)
+    heads = page.locator("#branch-heads th").all_inner_texts()
+    assert heads == ["Module", "1x1", "3x3", "5x5", "pool"]
+    answer = served.ask("POST", "/explain", pictures[0].read_bytes()).json()
+    rows = [row.split() for row in page.locator("#branch-rows tr").all_inner_texts()]
+    assert [row[0] for row in rows] == [module["module"] for module in answer["modules"]]
+    for row, module in zip(rows, answer["modules"], strict=True):
+        shares = [100 * branch["gradient"] for branch in module["branches"]]
+        assert [int(cell.strip("%")) for cell in row[1:]] == pytest.approx(shares, abs=0.51)
+    widths = page.eval_on_selector_all("#branch-rows .share", "all => all.map(one => one.offsetWidth)")
+    strong = page.locator("#branch-rows tr").first.locator("strong").count()
+    assert len(widths) == 36 and strong >= 1
+    assert "Over all modules" in page.inner_text("#branch-sum")
+
+
+def test_images_of_a_batch_are_explained_when_asked(served: Served, open_page, pictures):
+    page = open_page(served)
+    page.set_input_files("#files", pictures)
+    page.wait_for_function("() => document.getElementById('csv').disabled === false")
+    assert page.is_hidden("#why-answer")
+    page.click("#why-ask")
+    explained(page)
+    page.locator("#rows button").nth(1).click()
+    assert page.is_hidden("#why-answer") and page.is_visible("#why-ask")
+    page.locator("#rows button").nth(0).click()
+    assert page.is_visible("#why-answer")
+
+
+def test_explanations_are_hidden_where_there_are_none(serve: Serve, bundle_path, open_page, pictures):
+    page = open_page(serve(bundle_path, "--no-explain"))
+    page.set_input_files("#files", pictures[0])
+    assert title(page).endswith("%")
+    assert page.is_hidden("#why")
+
+
+def test_examples_are_at_hand(served: Served, open_page):
+    page = open_page(served)
+    for name in ("temple.jpg", "flower.jpg", "digit.png"):
+        page.click(f"[data-example={name.split('.')[0]}]")
+        page.wait_for_function(
+            "(name) => document.getElementById('preview-name').textContent === name", arg=name
+        )
+        assert title(page).endswith("%")
+        assert page.eval_on_selector("#preview", "image => image.naturalWidth") > 100
 
 
 def test_a_pasted_picture_is_answered(served: Served, open_page, pictures):
@@ -178,6 +270,10 @@ def test_fits_a_phone_in_light_and_dark(served: Served, open_page, pictures, sch
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
     ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert (ground == "rgb(20, 23, 27)") == (scheme == "dark")
+    page.click("#why-ask")
+    explained(page)
+    page.evaluate("document.querySelector('#why-target option').textContent = 'a long label '.repeat(9)")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
     sizes = page.eval_on_selector_all("#drop button", "all => all.map(one => one.offsetHeight)")
     assert min(sizes) >= 44  # what a finger hits
 

@@ -10,13 +10,14 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from servers import COMMAND, Serve, Served, make_bundle
 
 from inception.weights.bundle import save_bundle
 
-TRIALS = 2  # benchmarks/serving.py makes a hundred of each
+TRIALS = 2  # benchmarks/serving_trials.py makes a hundred of each
 
 
 class Load:
@@ -188,6 +189,43 @@ def test_a_bad_version_is_refused_and_the_old_one_goes_on(serve: Serve, pictures
     server.process.send_signal(signal.SIGHUP)
     server.wait_for("model ready", count=2)
     assert server.ask("POST", "/classify", pictures[0].read_bytes()).json()["version"] != before["version"]
+
+
+def resident_bytes(server: Served) -> int:
+    """Memory of the server and its inference process (Linux)."""
+    pages = [
+        int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+        for pid in (server.process.pid, server.worker())
+    ]
+    return sum(pages) * os.sysconf("SC_PAGE_SIZE")
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads memory from /proc")
+def test_memory_stays_level_in_a_short_soak(serve: Serve, bundle_path, pictures):
+    server, body = serve(bundle_path, max_batch=4), pictures[0].read_bytes()
+    with Load(server, body) as load:
+        for _ in range(2):  # caches fill
+            assert server.ask("POST", "/explain?method=smoothgrad", body).status == 200
+            time.sleep(1.0)
+        before, answered = resident_bytes(server), load.count()
+        end = time.monotonic() + 5
+        while time.monotonic() < end:
+            assert server.ask("POST", "/explain?method=smoothgrad", body).status == 200
+        growth = resident_bytes(server) - before
+    assert load.lost == []
+    assert load.codes.keys() == {200}
+    assert load.count() > answered
+    assert growth < 20e6
+
+
+def test_overload_is_refused_and_work_goes_on(serve: Serve, bundle_path, pictures):
+    server = serve(bundle_path, max_batch=2, max_queue=4, max_images=1)
+    with Load(server, pictures[0].read_bytes(), clients=24) as load:
+        time.sleep(2.5)
+    assert load.lost == []
+    assert load.codes.keys() == {200, 503}
+    assert server.metric("inception_images_total") == load.codes[200]
+    assert server.ask("POST", "/classify", pictures[0].read_bytes()).status == 200
 
 
 def outcome(*arguments: object) -> tuple[int, list[str]]:

@@ -81,6 +81,9 @@ _NEEDED = ("starlette", "uvicorn", "h11", "python_multipart", "prometheus_client
     help="Seconds between looks for a new version; 0: on SIGHUP only.",
 )
 @click.option(
+    "--explain/--no-explain", default=True, show_default=True, help="Whether clients may ask why: /explain."
+)
+@click.option(
     "--log-level",
     default="info",
     show_default=True,

@@ -15,6 +15,7 @@ from inception.nets.network import Network
 from inception.runtime.answering import best_scores, softmax
 from inception.runtime.classifier import Classifier
 from inception.runtime.device import autocast
+from inception.serve.explanations import explain, usable_methods
 
 WARM_UP_BATCHES = (1, 2, 4, 8, 16, 32, 64)
 
@@ -29,6 +30,9 @@ class Ask:
         auxiliary: whether the auxiliary heads answer as well.
         unknown: whether the answer may be `unknown`.
         tensors: which rows to return raw: `logits`, `probabilities`.
+        explain: the method of the explanation wanted, one of the facts' `explain`; none when empty.
+        target: position of the class to explain; None: the best one.
+        pictures: which pictures of the explanation to return, see `explanations.PICTURES`.
     """
 
     form: str
@@ -36,16 +40,20 @@ class Ask:
     auxiliary: bool = False
     unknown: bool = False
     tensors: tuple[str, ...] = ()
+    explain: str = ""
+    target: int | None = None
+    pictures: tuple[str, ...] = ()
 
     @classmethod
     def from_message(cls, values: dict[str, Any]) -> "Ask":
         """Inverse of `vars`, after a journey through JSON."""
-        return cls(**{**values, "tensors": tuple(values["tensors"])})
+        lists = {name: tuple(values.get(name, ())) for name in ("tensors", "pictures")}
+        return cls(**{**values, **lists})
 
 
 @dataclass(frozen=True)
 class Answer:
-    """The answer for one image: JSON-safe `values`, and raw float32 rows in the order of `Ask.tensors`."""
+    """The answer for one image: JSON-safe `values`; raw float32 rows, or pictures, in the order asked for."""
 
     values: dict[str, Any]
     rows: bytes = b""
@@ -54,7 +62,7 @@ class Answer:
 class Answerer:
     """A classifier as the server uses it."""
 
-    def __init__(self, classifier: Classifier, max_pixels: int) -> None:
+    def __init__(self, classifier: Classifier, max_pixels: int, explained: bool = True) -> None:
         self.classifier = classifier
         self.max_pixels = max_pixels
         self.shape = (
@@ -64,6 +72,7 @@ class Answerer:
         )
         model = classifier.model
         self.heads: dict[str, str] = dict(model.aux_taps) if isinstance(model, Network) else {}
+        self.methods = usable_methods(classifier) if explained else ()
 
     def facts(self) -> dict[str, Any]:
         """What clients may know of the model, JSON-safe."""
@@ -74,6 +83,7 @@ class Answerer:
             "shape": list(self.shape),
             "heads": self.heads,
             "unknown": bundle.unknown_threshold is not None,
+            "explain": list(self.methods),
         }
 
     def warm_up(self, max_batch: int) -> None:
@@ -119,9 +129,21 @@ class Answerer:
                     for head, rows in auxiliary.items()
                 ]
             found = {"logits": logits[row].numpy(), "probabilities": probabilities[row]}
-            answers.append(Answer(values, b"".join(found[name].tobytes() for name in ask.tensors)))
+            raw = b"".join(found[name].tobytes() for name in ask.tensors)
+            if ask.explain:
+                more, raw = self._explain(ask, image, probabilities[row])
+                values |= more
+            answers.append(Answer(values, raw))
             row += 1
         return answers
+
+    def _explain(
+        self, ask: Ask, pixels: Tensor, probabilities: NDArray[np.float32]
+    ) -> tuple[dict[str, Any], bytes]:
+        index = int(probabilities.argmax()) if ask.target is None else ask.target
+        values, pictures = explain(self.classifier, pixels, index, ask.explain, ask.pictures)
+        label, probability = self.classifier.labels[index], float(probabilities[index])
+        return {"target": {"label": label, "index": index, "probability": probability}, **values}, pictures
 
     def _run(self, batch: Tensor, auxiliary: bool) -> tuple[Tensor, dict[str, Tensor]]:
         """Logits N x K of the network, and of each auxiliary head."""

@@ -1,10 +1,12 @@
 """The routes. What each takes and gives is in `openapi.json`, which is served as well."""
 
 import asyncio
+import base64
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
+from itertools import accumulate
 from typing import Any
 
 from starlette.applications import Starlette
@@ -23,15 +25,20 @@ from inception.serve.metrics import Metrics
 from inception.serve.models import Models
 from inception.serve.settings import RequestError, Settings
 
-EXTENSIONS = ("binary_tensor_data", "classify", "models")
+EXTENSIONS = ("binary_tensor_data", "classify", "explain", "models")
 MAX_TOP = 1000
+EXPLANATION_FORMS = {"json": ("seen", "map", "overlay"), "png": ("overlay",)}
 STATUS_OF_KIND = {"empty": 400, "format": 415, "truncated": 422, "corrupt": 422, "too_large": 413}
 _PAGE = {
     "index.html": "text/html; charset=utf-8",
     "page.css": "text/css; charset=utf-8",
     "page.js": "text/javascript; charset=utf-8",
     "words.js": "text/javascript; charset=utf-8",
+    "explain.js": "text/javascript; charset=utf-8",
     "icon.svg": "image/svg+xml",
+    "temple.jpg": "image/jpeg",
+    "flower.jpg": "image/jpeg",
+    "digit.png": "image/png",
 }
 _SWITCH = {"0": False, "false": False, "1": True, "true": True}
 
@@ -55,13 +62,9 @@ class ClassifyOptions:
     @classmethod
     def of(cls, request: Request) -> "ClassifyOptions":
         """Raises a 400 RequestError for what does not exist or is impossible."""
-        query = dict(request.query_params)
-        strange = query.keys() - cls.__dataclass_fields__.keys()
-        if strange:
-            known = ", ".join(cls.__dataclass_fields__)
-            raise RequestError(400, f"unknown options in the query; there are: {known}")
+        query = checked_query(request, cls)
         top = query.get("top", "5")
-        if not (top.isascii() and top.isdecimal() and len(top) < 6 and 1 <= int(top) <= MAX_TOP):
+        if not (_is_number(top) and 1 <= int(top) <= MAX_TOP):
             raise RequestError(400, f"top must be a whole number in 1..{MAX_TOP}")
         switches = {name: _SWITCH.get(query.get(name, "0")) for name in ("auxiliary", "unknown")}
         for name, value in switches.items():
@@ -69,6 +72,53 @@ class ClassifyOptions:
                 raise RequestError(400, f"{name} must be 0 or 1")
         auxiliary, unknown = bool(switches["auxiliary"]), bool(switches["unknown"])
         return cls(query.get("model"), query.get("version"), int(top), auxiliary, unknown)
+
+
+@dataclass(frozen=True)
+class ExplainOptions:
+    """The query of `/explain`; `target` is the position of a class, None: the best one."""
+
+    model: str | None
+    version: str | None
+    method: str
+    target: int | None
+    form: str
+
+    @classmethod
+    def of(cls, request: Request) -> "ExplainOptions":
+        """Raises a 400 RequestError for what does not exist or is impossible."""
+        query = checked_query(request, cls)
+        target, form = query.get("target"), query.get("form", "json")
+        if target is not None and not _is_number(target):
+            raise RequestError(400, "target must be the position of a class, a whole number")
+        if form not in EXPLANATION_FORMS:
+            raise RequestError(400, f"form must be one of {', '.join(EXPLANATION_FORMS)}")
+        method = query.get("method", "grad-cam").replace(" ", "+")  # as a plus in a query is read
+        index = None if target is None else int(target)
+        return cls(query.get("model"), query.get("version"), method, index, form)
+
+    def ask(self, facts: Mapping[str, Any]) -> dict[str, Any]:
+        """As an `answers.Ask`. Raises a 400 RequestError for what a model with these facts has not."""
+        if self.method not in facts["explain"]:
+            raise RequestError(400, f"method must be one of {', '.join(facts['explain'])}")
+        classes = len(facts["labels"])
+        if self.target is not None and self.target >= classes:
+            raise RequestError(400, f"target must be in 0..{classes - 1}")
+        pictures = EXPLANATION_FORMS[self.form]
+        return {"form": "file", "explain": self.method, "target": self.target, "pictures": pictures}
+
+
+def checked_query(request: Request, options: type[Any]) -> dict[str, str]:
+    """The query, whose keys must be fields of `options`. Raises a 400 RequestError."""
+    query = dict(request.query_params)
+    if query.keys() - options.__dataclass_fields__.keys():
+        known = ", ".join(options.__dataclass_fields__)
+        raise RequestError(400, f"unknown options in the query; there are: {known}")
+    return query
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) < 6
 
 
 class Api:
@@ -93,6 +143,7 @@ class Api:
             Route("/metrics", self.metrics),
             Route("/models", self.models),
             Route("/classify", self.classify, methods=["POST"]),
+            Route("/explain", self.explain, methods=["POST"]),
             Route("/v2", self.server_metadata),
             Route("/v2/health/live", self.live),
             Route("/v2/health/ready", self.ready),
@@ -213,6 +264,29 @@ class Api:
             raise RequestError(STATUS_OF_KIND[first["kind"]], text, body={"error": text, **document})
         return json_response(document)
 
+    async def explain(self, request: Request) -> Response:
+        """Why one image has its answer, or why another class would fit: pictures, and what branches gave."""
+        options = ExplainOptions.of(request)
+        engine = self._models.engine(options.model, options.version)
+        engine.check_room()
+        engine.check_explanations()
+        with self._bodies.lease() as lease:
+            body = await self._bodies.read(request, lease)
+            kind = request.headers.get("content-type", "")
+            [image] = await asyncio.to_thread(uploads, kind, body, 1)
+            engine = self._models.engine(options.model, options.version)
+            engine.check_explanations()
+            [answer] = await self._answers(request, engine, [(options.ask(engine.facts), image.data)])
+        values = dict(answer.values)
+        if "error" in values:
+            raise RequestError(STATUS_OF_KIND[values["kind"]], values["error"])
+        pictures = _cut(answer.rows, values.pop("sizes"))
+        if options.form == "png":
+            return Response(pictures["overlay"], media_type="image/png")
+        encoded = {name: base64.b64encode(data).decode() for name, data in pictures.items()}
+        document = {"model": engine.name, "version": engine.version, **values, "pictures": encoded}
+        return json_response({**document, "timing": answer.timing})
+
     async def _answers(
         self, request: Request, engine: Engine, asks: Sequence[tuple[dict[str, Any], bytes]]
     ) -> list[Answered]:
@@ -235,6 +309,12 @@ class Api:
                 raise answer
             answered.append(answer)
         return answered
+
+
+def _cut(data: bytes, sizes: Mapping[str, int]) -> dict[str, bytes]:
+    """Pieces of `data` by name, one behind the other."""
+    ends = list(accumulate(sizes.values()))
+    return {name: data[end - size : end] for (name, size), end in zip(sizes.items(), ends, strict=True)}
 
 
 def _timing(answers: Sequence[Answered]) -> dict[str, float]:

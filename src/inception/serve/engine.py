@@ -2,6 +2,7 @@
 
 A batch is whatever waits when the inference process is free, up to `max_batch`: nothing ever waits for
 company. When a full batch waits already, it is sent ahead, to be decoded while the one before is computed.
+Explanations take their turn in the same queue, but each is a batch of its own, and few may wait.
 """
 
 import asyncio
@@ -17,8 +18,9 @@ from inception.errors import InceptionError
 from inception.serve.logs import log_event
 from inception.serve.metrics import Metrics
 from inception.serve.process import InferenceProcess, ProcessLostError
-from inception.serve.settings import Settings, unavailable
+from inception.serve.settings import RequestError, Settings, unavailable
 
+NO_GRADIENTS = "its engine has no gradients, or the server was started with --no-explain"
 _MAX_AHEAD = 2
 _MAX_PAUSE_SECONDS = 30.0
 
@@ -41,6 +43,11 @@ class Item:
     deadline: float
     future: asyncio.Future[Answered]
     queued: float = field(default_factory=time.monotonic)
+
+    @property
+    def explains(self) -> bool:
+        """Whether an explanation is wanted, which takes far longer than an answer."""
+        return bool(self.ask.get("explain"))
 
 
 class Engine:
@@ -102,6 +109,16 @@ class Engine:
         # An empty queue is always open, or one slow batch would close it for ever.
         if len(self._queue) * self._seconds_per_image > self._settings.deadline_seconds:
             raise unavailable("the server is busy: the wait would be too long", self._retry_seconds())
+
+    def check_explanations(self) -> None:
+        """Raise a RequestError when an explanation cannot be had: 501 for ever, 503 for now."""
+        if not self.facts["explain"]:
+            raise RequestError(
+                501, f"the answers of the model {self.name} cannot be explained: {NO_GRADIENTS}"
+            )
+        waiting = [*self._queue, *(item for batch in self._sent for item in batch)]
+        if sum(item.explains for item in waiting) >= self._settings.max_explanations:
+            raise unavailable("the server is busy: other explanations wait already; try again later")
 
     def submit(self, asks: Sequence[tuple[dict[str, Any], bytes]]) -> list[asyncio.Future[Answered]]:
         """Queue the images of one request, all or none.
@@ -211,13 +228,20 @@ class Engine:
         self._drop_expired()
         size = self._settings.max_batch
         while self._queue and (not self._sent or (len(self._sent) < _MAX_AHEAD and len(self._queue) >= size)):
-            batch = [self._queue.popleft() for _ in range(min(size, len(self._queue)))]
+            batch = self._next_batch(size)
             self._batches += 1
             message = {"batch": self._batches, "asks": [item.ask for item in batch]}
             process.send(message, [item.payload for item in batch])
             self._sent.append(batch)
             self._metrics.batch.observe(len(batch))
         self._metrics.queue.set(len(self._queue))
+
+    def _next_batch(self, size: int) -> list[Item]:
+        """The first images of the queue, up to `size` or the next explanation; or an explanation alone."""
+        batch = [self._queue.popleft()]
+        while self._queue and len(batch) < size and not (batch[0].explains or self._queue[0].explains):
+            batch.append(self._queue.popleft())
+        return batch
 
     def _drop_expired(self) -> None:
         now = time.monotonic()
@@ -244,10 +268,13 @@ class Engine:
                 if not item.future.done():
                     item.future.set_exception(RuntimeError(message["error"]))
             return
-        seconds = (now - started) / len(batch)
-        rate = 0.2 if self._seconds_per_image else 1.0
-        self._seconds_per_image += rate * (seconds - self._seconds_per_image)
-        self._metrics.inference.observe(message["inference_seconds"])
+        if batch[0].explains:
+            self._metrics.explanation.observe(message["inference_seconds"])
+        else:
+            seconds = (now - started) / len(batch)
+            rate = 0.2 if self._seconds_per_image else 1.0
+            self._seconds_per_image += rate * (seconds - self._seconds_per_image)
+            self._metrics.inference.observe(message["inference_seconds"])
         self._metrics.decoding.observe(message["decoding_seconds"])
         for item, values, rows in zip(batch, message["answers"], payloads, strict=True):
             waited = max(now - item.queued - message["inference_seconds"], 0.0)

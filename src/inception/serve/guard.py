@@ -48,8 +48,7 @@ class Guard:
         if scope["type"] != "http":
             return
         start, headers = time.perf_counter(), Headers(scope=scope)
-        given = headers.get("x-request-id", "")
-        request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
+        request_id = request_id_of(headers.get("x-request-id", ""))
         seen = {"status": CLIENT_GONE, "bytes_in": 0}
 
         async def counted_receive() -> Message:
@@ -96,15 +95,35 @@ class Guard:
         # The route's function, not the path: paths are the client's, and without bound.
         route: str = getattr(scope.get("endpoint"), "__name__", "none")
         method = scope["method"] if scope["method"] in _METHODS else "other"
-        self._metrics.requests.labels(route, method, str(seen["status"])).observe(seconds)
-        self._metrics.bodies.labels(route).observe(seen["bytes_in"])
-        fields: dict[str, Any] = {
-            "request_id": request_id,
-            "method": method,
-            "route": route,
-            "status": seen["status"],
-            "seconds": round(seconds, 6),
-            "bytes_in": seen["bytes_in"],
-            "client": scope["client"][0] if scope.get("client") else None,
-        }
-        log_event("request", **fields)
+        client = scope["client"][0] if scope.get("client") else None
+        record(self._metrics, route, method, seen["status"], request_id, seen["bytes_in"], client, seconds)
+
+
+def request_id_of(given: str) -> str:
+    """The client's identifier of a request where it is harmless, else a new one."""
+    return given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
+
+
+def record(
+    metrics: Metrics,
+    route: str,
+    method: str,
+    status: int,
+    request_id: str,
+    bytes_in: int,
+    client: str | None,
+    seconds: float,
+) -> None:
+    """Count one request and write its line in the log."""
+    metrics.requests.labels(route, method, str(status)).observe(seconds)
+    metrics.bodies.labels(route).observe(bytes_in)
+    fields: dict[str, Any] = {
+        "request_id": request_id,
+        "method": method,
+        "route": route,
+        "status": status,
+        "seconds": round(seconds, 6),
+        "bytes_in": bytes_in,
+        "client": client,
+    }
+    log_event("request", **fields)

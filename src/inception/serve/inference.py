@@ -226,7 +226,7 @@ def encode_answer(
 
 
 def describe_model(name: str, versions: Sequence[str], facts: dict[str, Any]) -> dict[str, Any]:
-    """Model metadata as the protocol has it; `labels` and `auxiliary_heads` are additions."""
+    """Model metadata as the protocol has it; what follows `outputs` is added."""
     classes = len(facts["labels"])
     return {
         "name": name,
@@ -236,4 +236,5 @@ def describe_model(name: str, versions: Sequence[str], facts: dict[str, Any]) ->
         "outputs": [{"name": output, "datatype": "FP32", "shape": [-1, classes]} for output in OUTPUTS],
         "labels": facts["labels"],
         "auxiliary_heads": facts["heads"],
+        "explain_methods": facts["explain"],
     }

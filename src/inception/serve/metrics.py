@@ -20,6 +20,7 @@ class ModelMetrics:
     waiting: Histogram
     decoding: Histogram
     inference: Histogram
+    explanation: Histogram
     batch: Histogram
     answered: Counter
     failed: Counter
@@ -67,6 +68,9 @@ class Metrics:
         self._inference = _histogram(
             registry, "inception_inference_seconds", "The network's time for a batch."
         )
+        self._explanation = _histogram(
+            registry, "inception_explanation_seconds", "Answer and explanation of an image."
+        )
         self._batch = _histogram(registry, "inception_batch_images", "Images in a batch.", _BATCHES)
         self._images = Counter(
             "inception_images_total",
@@ -88,6 +92,7 @@ class Metrics:
             waiting=self._waiting.labels(model),
             decoding=self._decoding.labels(model),
             inference=self._inference.labels(model),
+            explanation=self._explanation.labels(model),
             batch=self._batch.labels(model),
             answered=self._images.labels(model, "answered"),
             failed=self._images.labels(model, "failed"),

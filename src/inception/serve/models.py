@@ -221,6 +221,7 @@ class Models:
                     "shape": facts["shape"],
                     "auxiliary": [{"head": head, "stage": stage} for head, stage in facts["heads"].items()],
                     "unknown": facts["unknown"],
+                    "explain": facts["explain"],
                 }
             described.append(entry)
         return described

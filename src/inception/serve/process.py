@@ -97,6 +97,7 @@ def _spawn(channel: socket.socket, bundle: str, settings: Settings) -> BaseProce
                 "threads": settings.threads,
                 "max_pixels": settings.max_pixels,
                 "max_batch": settings.max_batch,
+                "explain": settings.explain,
             },
         ),
         name="inception-inference",

@@ -16,6 +16,7 @@ from inception.serve.app import build_app
 from inception.serve.logs import log_event
 from inception.serve.metrics import Metrics
 from inception.serve.models import Models, Source
+from inception.serve.refusals import Refuser
 from inception.serve.settings import Settings
 
 MAX_HEADER_BYTES = 16 << 10
@@ -29,13 +30,14 @@ _TOO_MANY = (
 )
 
 
-def bounded_protocol(settings: Settings) -> type[H11Protocol]:
+def bounded_protocol(settings: Settings, refuser: Refuser) -> type[H11Protocol]:
     """A connection that does not wait for ever for a client that sends or reads nothing."""
 
     class Bounded(H11Protocol):
-        """uvicorn's connection with a limit on connections and on the time between requests."""
+        """uvicorn's connection with quick refusals and with limits on connections and waiting."""
 
         _patience: asyncio.TimerHandle | None = None
+        _skipped = 0  # bytes still to come of a body that has been refused
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             """A client connects."""
@@ -52,13 +54,38 @@ def bounded_protocol(settings: Settings) -> type[H11Protocol]:
 
         def data_received(self, data: bytes) -> None:
             """Bytes from the client."""
+            if (rest := self._unrefused(data)) is None:
+                return
             before = self.cycle
             try:
-                super().data_received(data)
+                super().data_received(rest)
             except h11.LocalProtocolError:  # nonsense in the middle of a request that is being answered
                 self.transport.abort()
             if self.cycle is not before:
                 self._stop_waiting()
+
+        def _unrefused(self, data: bytes) -> bytes | None:
+            """What the usual way must see of `data`; None: nothing."""
+            if self._skipped:
+                skipped = min(self._skipped, len(data))
+                self._skipped, data = self._skipped - skipped, data[skipped:]
+                if not self._skipped:
+                    self._wait_for_request(settings.header_seconds)
+                if not data:
+                    return None
+            between = self.cycle is None or self.cycle.response_complete
+            if not between or self.conn.their_state is not h11.IDLE or self.conn.trailing_data[0]:
+                return data
+            if self.flow.write_paused or self.transport.is_closing():
+                return data
+            refused = refuser.refuse(data, self.client[0] if self.client else None)
+            if refused is None:
+                return data
+            answer, self._skipped = refused
+            self._unset_keepalive_if_required()
+            self._wait_for_request(settings.header_seconds)
+            self.transport.write(answer)
+            return None
 
         def on_response_complete(self) -> None:
             """An answer has been handed to the transport."""
@@ -90,7 +117,7 @@ class Server(uvicorn.Server):
     def __init__(self, models: Models, settings: Settings, metrics: Metrics) -> None:
         config = uvicorn.Config(
             build_app(models, settings, metrics),
-            http=bounded_protocol(settings),
+            http=bounded_protocol(settings, Refuser(models, settings, metrics)),
             ws="none",
             loop="asyncio",
             lifespan="off",

@@ -23,6 +23,8 @@ class Settings:
         max_pixels: most pixels (width x height) of an image; larger ones are refused before decoding.
         max_batch: most images computed at once.
         max_queue: most images waiting for a model; what comes on top gets 503.
+        explain: whether answers may be explained, which takes several times as long as to give them.
+        max_explanations: most explanations waiting for a model or being computed; on top: 503.
         max_buffered_bytes: request bodies held at once; above, 503.
         max_connections: open connections; above, 503.
         deadline_seconds: an image that has waited longer gets 503 and is not computed.
@@ -46,6 +48,8 @@ class Settings:
     max_pixels: int = 50_000_000
     max_batch: int = 8
     max_queue: int = 64
+    explain: bool = True
+    max_explanations: int = 2
     max_buffered_bytes: int = 256 << 20
     max_connections: int = 1000
     deadline_seconds: float = 10.0

@@ -36,6 +36,7 @@ class Order:
     threads: int | None
     max_pixels: int
     max_batch: int
+    explain: bool
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def _load(order: Order) -> Answerer:
         torch.set_num_threads(order.threads)
     classifier = load(order.bundle, order.device, order.precision)
     require_one_label(classifier.thresholds, "inception serve")
-    answerer = Answerer(classifier, order.max_pixels)
+    answerer = Answerer(classifier, order.max_pixels, order.explain)
     answerer.warm_up(order.max_batch)
     return answerer
 

@@ -108,6 +108,7 @@ function drawAnswer() {
   // A single image's problem stands in the box above.
   const problem = item.problem && state.items.length > 1 ? problemText(item.problem) : "";
   $("timing").textContent = item.result ? say("timing", milliseconds(item)) : problem;
+  drawWhy(item);
 }
 
 function drawHeads(heads) {
@@ -246,7 +247,10 @@ function announce(item) {
     const best = item.result && item.result.top[0];
     state.problem = item.problem || null;
     drawProblem();
-    if (best) $("status").textContent = say("answerTitle", { label: readable(best.label), percent: percent(best.probability) });
+    if (best) {
+      $("status").textContent = say("answerTitle", { label: readable(best.label), percent: percent(best.probability) });
+      if (methods().length) askWhy(item);
+    }
   } else if (state.items.every(isDone)) {
     $("status").textContent = say("tableStatus", { all, failed: state.items.filter((one) => one.problem).length });
   }
@@ -268,7 +272,10 @@ function take(files) {
 }
 
 function clear() {
-  for (const item of state.items) URL.revokeObjectURL(item.url);
+  for (const item of state.items) {
+    URL.revokeObjectURL(item.url);
+    forget(item);
+  }
   Object.assign(state, { items: [], shown: null, problem: null });
   $("rows").replaceChildren();
   $("status").textContent = "";
@@ -325,6 +332,7 @@ function listenForImages() {
 
 function start() {
   listenForImages();
+  listenForWhy();
   $("language").addEventListener("click", () => {
     const language = state.language === "zh" ? "en" : "zh";
     remembered("language", language);
