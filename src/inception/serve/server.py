@@ -30,14 +30,43 @@ _TOO_MANY = (
 )
 
 
+class Refusing(H11Protocol):
+    """uvicorn's connection, with quick refusals between its requests.
+
+    Attributes:
+        to_skip: bytes still to come of a body that has been refused.
+    """
+
+    to_skip = 0
+
+    def unrefused(self, data: bytes, refuser: Refuser) -> bytes | None:
+        """What the usual way must see of `data`; None: nothing, because it is refused or was."""
+        if self.to_skip:
+            skipped = min(self.to_skip, len(data))
+            self.to_skip, data = self.to_skip - skipped, data[skipped:]
+            if not data:
+                return None
+        between = self.cycle is None or self.cycle.response_complete
+        if not between or self.conn.their_state is not h11.IDLE or self.conn.trailing_data[0]:
+            return data
+        if self.flow.write_paused or self.transport.is_closing():
+            return data
+        refused = refuser.refuse(data, self.client[0] if self.client else None)
+        if refused is None:
+            return data
+        answer, self.to_skip = refused
+        self._unset_keepalive_if_required()
+        self.transport.write(answer)
+        return None
+
+
 def bounded_protocol(settings: Settings, refuser: Refuser) -> type[H11Protocol]:
     """A connection that does not wait for ever for a client that sends or reads nothing."""
 
-    class Bounded(H11Protocol):
-        """uvicorn's connection with quick refusals and with limits on connections and waiting."""
+    class Bounded(Refusing):
+        """A connection with a limit on connections and on the time between requests."""
 
         _patience: asyncio.TimerHandle | None = None
-        _skipped = 0  # bytes still to come of a body that has been refused
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             """A client connects."""
@@ -54,7 +83,10 @@ def bounded_protocol(settings: Settings, refuser: Refuser) -> type[H11Protocol]:
 
         def data_received(self, data: bytes) -> None:
             """Bytes from the client."""
-            if (rest := self._unrefused(data)) is None:
+            skipping = self.to_skip
+            if (rest := self.unrefused(data, refuser)) is None:
+                if not (skipping and self.to_skip):  # a refusal, or the end of its body
+                    self._wait_for_request(settings.header_seconds)
                 return
             before = self.cycle
             try:
@@ -63,29 +95,6 @@ def bounded_protocol(settings: Settings, refuser: Refuser) -> type[H11Protocol]:
                 self.transport.abort()
             if self.cycle is not before:
                 self._stop_waiting()
-
-        def _unrefused(self, data: bytes) -> bytes | None:
-            """What the usual way must see of `data`; None: nothing."""
-            if self._skipped:
-                skipped = min(self._skipped, len(data))
-                self._skipped, data = self._skipped - skipped, data[skipped:]
-                if not self._skipped:
-                    self._wait_for_request(settings.header_seconds)
-                if not data:
-                    return None
-            between = self.cycle is None or self.cycle.response_complete
-            if not between or self.conn.their_state is not h11.IDLE or self.conn.trailing_data[0]:
-                return data
-            if self.flow.write_paused or self.transport.is_closing():
-                return data
-            refused = refuser.refuse(data, self.client[0] if self.client else None)
-            if refused is None:
-                return data
-            answer, self._skipped = refused
-            self._unset_keepalive_if_required()
-            self._wait_for_request(settings.header_seconds)
-            self.transport.write(answer)
-            return None
 
         def on_response_complete(self) -> None:
             """An answer has been handed to the transport."""
