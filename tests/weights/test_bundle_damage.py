@@ -57,10 +57,10 @@ def test_a_manifest_cut_off_anywhere(folder, share):
         load_bundle(folder)
 
 
-@pytest.mark.parametrize("schema", [2, 0, "1", None, [1]])
+@pytest.mark.parametrize("schema", [3, 0, "1", None, [1]])
 def test_another_schema_asks_for_an_update(folder, schema):
     edit(folder, lambda manifest: manifest.update(schema=schema))
-    with pytest.raises(BundleError, match="reads schema 1: update inception"):
+    with pytest.raises(BundleError, match="reads schema 1 and 2: update inception"):
         load_bundle(folder)
 
 

@@ -98,8 +98,7 @@ def explain(
 
     if output.suffix.lower() not in (".png", *PAGE_SUFFIXES):
         raise UsageError(f"the output is a .png or an .html, not '{output.name}'")
-    every = whole_sheet or "all" in methods
-    chosen = METHOD_NAMES if every else tuple(dict.fromkeys(methods)) or ("grad-cam",)
+    chosen = _chosen(("all",) if whole_sheet else methods)
     curves, sanity = curves or whole_sheet, sanity or whole_sheet
     options = Options(layer=layer, seed=seed)
     request = _Request(chosen, target, against, head, precision, options, curves, sanity)
@@ -129,6 +128,10 @@ def explain(
     _report(records, request, as_json)
     say(f"drawn: {output}")
     return 1 if failed else 0
+
+
+def _chosen(methods: tuple[str, ...]) -> tuple[str, ...]:
+    return METHOD_NAMES if "all" in methods else tuple(dict.fromkeys(methods)) or ("grad-cam",)
 
 
 def _explain_one(

@@ -70,9 +70,7 @@ def open_dataset(
         )
     path = Path(spec).expanduser()
     if not path.exists():
-        near = difflib.get_close_matches(str(spec), NAMED_SETS, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"named sets are {', '.join(NAMED_SETS)}."
-        raise UsageError(f"There is no file or folder {str(spec)!r}, and no data set of that name; {hint}")
+        raise _nothing_there(str(spec))
     if shards := find_shards(path):
         return open_shards(path, shards, val_fraction=val_fraction, seed=seed)
     strays: list[str] = []
@@ -91,6 +89,12 @@ def open_dataset(
         store = FolderStore(path) if path.is_dir() else open_archive(path)
         records, strays = _discover(store)
     return build_dataset(path.stem, records, store, strays=strays, val_fraction=val_fraction, seed=seed)
+
+
+def _nothing_there(spec: str) -> UsageError:
+    near = difflib.get_close_matches(spec, NAMED_SETS, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"named sets are {', '.join(NAMED_SETS)}."
+    return UsageError(f"There is no file or folder {spec!r}, and no data set of that name; {hint}")
 
 
 def _discover(store: Store) -> tuple[list[Record], list[str]]:
