@@ -43,6 +43,8 @@ OTHER = {
     "ema_decay": 0.95,
     "dropout": 0.3,
     "augment": "crop",
+    "whiten": True,
+    "compile": "yes",
     "mixup": 0.2,
     "cutmix": 1.0,
     "class_balance": "weights",
@@ -290,3 +292,11 @@ def test_every_augmentation_is_an_option():
 
 def test_the_tests_own_run_is_valid(tmp_path):
     assert tiny_config(tmp_path, tmp_path).width == 0.05
+
+
+@pytest.mark.parametrize(
+    ("cuda", "images", "wanted"), [(True, 40_000, "yes"), (True, 50, "no"), (False, 40_000, "no")]
+)
+def test_long_runs_on_cuda_are_compiled(cuda, images, wanted):
+    config = TrainConfig(data="x", epochs=20)
+    assert resolve(config, images, 32, 0, True, cuda=cuda).compile == wanted

@@ -12,6 +12,9 @@ from inception.train.recipes import RECIPES, SMALL_IMAGE, RecipeName, chosen_rec
 from inception.train.schedule import ScheduleName
 
 DEFAULT_NETWORK = "googlenet_bn"
+COMPILED_STEPS = 5000
+"""Compiling takes minutes, which shorter runs do not earn back."""
+
 BATCH_NORM_IMAGES = 10_000
 """Fine-tuning on fewer images keeps the pretrained batch-norm statistics: theirs would be too noisy."""
 
@@ -174,7 +177,13 @@ def _check(config: TrainConfig) -> None:
 
 
 def resolve(
-    config: TrainConfig, images: int, side: int, start_side: int, flip_safe: bool, normalized: bool = True
+    config: TrainConfig,
+    images: int,
+    side: int,
+    start_side: int,
+    flip_safe: bool,
+    normalized: bool = True,
+    cuda: bool = False,
 ) -> TrainConfig:
     """Replace every automatic choice by a value; `recipe` becomes the name of the recipe that chose.
 
@@ -185,6 +194,7 @@ def resolve(
         start_side: side of the images the starting weights were made for; 0 without weights.
         flip_safe: whether a mirrored image keeps its class.
         normalized: whether the network has batch normalisation.
+        cuda: whether the run is on a CUDA device.
     """
     tuned = bool(config.weights)
     small = (config.image_size or start_side or side) <= SMALL_IMAGE
@@ -200,6 +210,9 @@ def resolve(
     for name, value in chosen.items():
         if getattr(config, name) == automatic[name]:
             config = replace(config, **{name: value})
+    if config.compile == "auto":
+        steps = config.epochs * (images // config.batch_size)
+        config = replace(config, compile="yes" if cuda and steps >= COMPILED_STEPS else "no")
     return replace(config, recipe=recipe.name)
 
 

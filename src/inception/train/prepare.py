@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,7 +31,6 @@ from inception.weights.bundle import Bundle, load_bundle
 
 SIDE_SAMPLES = 32
 WHITEN_SAMPLES = 2000
-COMPILED_STEPS = 5000
 # A resumed run is the same run: only these may be said anew.
 RESUMABLE = (
     "data",
@@ -131,8 +130,8 @@ def plan(config: TrainConfig, observer: Observer, ranks: Ranks = ALONE) -> Plan:
             start.preprocess.height if start else 0,
             dataset.flip_safe,
             normalized=_is_normalized(start.network if start else asked.model or DEFAULT_NETWORK),
+            cuda=choose_device(asked.device).type == "cuda",
         )
-        config = replace(config, compile=_choose_compile(config, len(loader)))
     return Plan(asked, config, resumed is not None, start, dataset, loader)
 
 
@@ -303,14 +302,6 @@ def _make_setting(
         observer=observer,
         ranks=ranks,
     )
-
-
-def _choose_compile(config: TrainConfig, images: int) -> Literal["yes", "no"]:
-    """Compiling takes minutes: it must be earned back."""
-    if config.compile != "auto":
-        return config.compile
-    steps = config.epochs * (images // config.batch_size)
-    return "yes" if choose_device(config.device).type == "cuda" and steps >= COMPILED_STEPS else "no"
 
 
 def _spread(loader: Loader, count: int) -> list[Image.Image]:
