@@ -80,8 +80,8 @@ def test_choosing_changes_nothing_else(trained, fine_shapes, tmp_path):  # noqa:
     assert same_weights(load_bundle(free.bundle), load_bundle(fixed.bundle))
 
 
-def test_no_epoch_below_the_probe_is_kept(trained, tmp_path):
-    """A rate that ruins the network: the bundle is the probe's, within an error or not."""
+def test_no_epoch_clearly_below_the_probe_is_kept(trained, tmp_path):
+    """A rate that ruins the network: the bundle is the probe's."""
     data = write_shapes(tmp_path / "data", {"train": 8, "val": 4})
     for split in ("train", "val"):
         (data / split / "violet").rename(data / split / "purple")

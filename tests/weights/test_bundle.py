@@ -12,7 +12,7 @@ import torch
 
 from inception.errors import BundleError, UsageError
 from inception.files import sha256_file
-from inception.weights import bundle as module
+from inception.weights import manifest
 from inception.weights.bundle import load_bundle, save_bundle
 
 
@@ -178,6 +178,6 @@ def test_a_run_folder_points_to_its_bundle(tiny_bundle, tmp_path):
 
 
 def test_the_manifest_has_a_size_limit(saved, monkeypatch):
-    monkeypatch.setattr(module, "MANIFEST_LIMIT_BYTES", 100)
+    monkeypatch.setattr(manifest, "MANIFEST_LIMIT_BYTES", 100)
     with pytest.raises(BundleError, match="more than 100"):
         load_bundle(saved)

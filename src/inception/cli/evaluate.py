@@ -28,7 +28,7 @@ from inception.files import atomic_write_text
 from inception.runtime.classifier import Classifier
 from inception.runtime.loading import load
 from inception.train.log import METRICS_FILE, read_rows
-from inception.weights.bundle import answers_several
+from inception.weights.manifest import answers_several
 
 SHOWN_CLASSES = 50
 

@@ -94,7 +94,7 @@ def explain(
     from inception.explain.render import in_precision
     from inception.runtime.inputs import expand_inputs
     from inception.runtime.loading import load
-    from inception.weights.bundle import require_one_label
+    from inception.weights.manifest import require_one_label
 
     if output.suffix.lower() not in (".png", *PAGE_SUFFIXES):
         raise UsageError(f"the output is a .png or an .html, not '{output.name}'")

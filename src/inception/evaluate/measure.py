@@ -14,7 +14,7 @@ from inception.evaluate.answers import collect_answers, evaluate_probabilities
 from inception.evaluate.crops import Crops
 from inception.evaluate.metrics import Evaluation, evaluate_logits
 from inception.runtime.classifier import Classifier
-from inception.weights.bundle import require_one_label
+from inception.weights.manifest import require_one_label
 
 BATCH_SIZE = 64
 Logits = NDArray[np.float32]

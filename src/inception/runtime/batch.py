@@ -15,13 +15,14 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from inception.errors import BundleError, UsageError
+from inception.errors import UsageError
 from inception.files import atomic_write_text, locked, make_folder, remove_leftovers
 from inception.runtime.answering import Answering
 from inception.runtime.inputs import Item
 from inception.runtime.loading import load
 from inception.runtime.plan import FOLDER, PLAN_FILE, read_member
 from inception.runtime.tables import answers_table, check_table, errors_path, errors_table
+from inception.weights.manifest import read_manifest, thresholds_of
 
 PART_IMAGES = 1024
 """About so many answers are lost when a job is killed."""
@@ -75,16 +76,13 @@ class Job:
         """The file of a part."""
         return self.folder / f"part-{part:06d}.jsonl"
 
-    def manifest(self) -> bytes:
+    def manifest(self) -> dict[str, Any]:
         """The bundle's `bundle.json`. Raises BundleError."""
-        manifest = read_member(Path(self.bundle), "bundle.json")
-        if manifest is None:
-            raise BundleError(f"{self.bundle} is not a bundle: bundle.json is missing")
-        return manifest
+        return read_manifest(Path(self.bundle))
 
     def digest(self) -> str:
         """SHA-256 of all that the answers depend on, except the images' content."""
-        manifest = self.manifest()
+        manifest = json.dumps(self.manifest()).encode()
         plan = read_member(Path(self.bundle), f"{FOLDER}/{PLAN_FILE}") or b""
         options = [self.top, self.unknown, self.batch_size, self.device, self.precision, self.part_size]
         digest = hashlib.sha256(json.dumps(options).encode() + b"\0" + manifest + b"\0" + plan)
@@ -150,8 +148,7 @@ def run_job(job: Job, engine: Engine = answer_here, progress: PartDone | None = 
     check_table(job.output)
     if not job.items:
         raise UsageError("there are no images to answer for")
-    manifest = json.loads(job.manifest())
-    if manifest.get("thresholds") is not None and job.output.suffix.lower() != ".jsonl":
+    if thresholds_of(job.manifest()) is not None and job.output.suffix.lower() != ".jsonl":
         raise UsageError(f"{job.bundle} gives several labels an image: write them to a .jsonl file")
     digest, started = job.digest(), time.monotonic()
     _refuse_other(job, digest)
@@ -198,7 +195,7 @@ def _join(job: Job) -> int:
     """Write the tables; returns how many images have no answer."""
     errors = errors_path(job.output)
     failed = 0
-    with answers_table(job.output, min(job.top, len(json.loads(job.manifest())["labels"]))) as add:
+    with answers_table(job.output, min(job.top, len(job.manifest()["labels"]))) as add:
         for row in _rows(job):
             if "error" in row:
                 failed += 1

@@ -20,7 +20,8 @@ from inception.runtime.forms import rewritten
 from inception.runtime.onnx_graph import INPUT, LOGITS, PROBABILITIES, to_onnx
 from inception.runtime.optimize import relative_difference
 from inception.runtime.timing import probe_images
-from inception.weights.bundle import Bundle, load_bundle, require_one_label
+from inception.weights.bundle import Bundle, load_bundle
+from inception.weights.manifest import require_one_label
 
 Form = Literal["onnx", "openvino", "torch-export"]
 PixelType = Literal["uint8", "float32"]

@@ -20,7 +20,8 @@ from inception.runtime.forms import choose_form, graph_of
 from inception.runtime.plan import ARTEFACTS, EngineName, Plan, PlanPrecision, write_plan
 from inception.runtime.quantize import MAX_DROP, quantize
 from inception.runtime.timing import Work, interleaved, machine, probe_images, ratio, summary
-from inception.weights.bundle import Bundle, load_bundle, require_one_label, save_bundle
+from inception.weights.bundle import Bundle, load_bundle, save_bundle
+from inception.weights.manifest import require_one_label
 
 FLOAT32_TOLERANCE = 1e-4
 """Largest logit difference from the original, relative to the largest logit, that float32 may have."""

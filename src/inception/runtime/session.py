@@ -1,16 +1,16 @@
 """An optimised bundle that answers by its plan, with the interface of `Classifier`."""
 
-import json
 import logging
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from inception.data.preprocess import Preprocess
 from inception.errors import BundleError, InceptionError
 from inception.runtime.answering import Answering, Logits, Pixels
 from inception.runtime.engines import MissingEngineError, Runner, open_engine
-from inception.runtime.plan import Plan, read_member, read_plan
+from inception.runtime.plan import Plan, read_plan
+from inception.weights.manifest import read_manifest
 
 if TYPE_CHECKING:
     import torch
@@ -33,7 +33,7 @@ class Session(Answering):
 
     def __init__(self, path: Path, plan: Plan, runner: Runner) -> None:
         self.path, self.plan, self._runner = path, plan, runner
-        manifest = _manifest(path)
+        manifest = read_manifest(path)
         try:
             self.labels: tuple[str, ...] = tuple(map(str, manifest["labels"]))
             self.preprocess = Preprocess.from_dict(manifest["preprocess"])
@@ -102,16 +102,3 @@ def open_planned(path: Path, device: str, precision: str) -> "Session | None":
         logger.warning("inception: %s; PyTorch answers in float32 instead", error)
         return None
     return Session(path, plan, runner)
-
-
-def _manifest(path: Path) -> dict[str, Any]:
-    text = read_member(path, "bundle.json")
-    if text is None:
-        raise BundleError(f"{path} is not a bundle: bundle.json is missing")
-    try:
-        values = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise BundleError(f"{path} is not a usable bundle: bundle.json: {error}") from error
-    if not isinstance(values, dict):
-        raise BundleError(f"{path} is not a usable bundle: bundle.json must hold an object")
-    return values

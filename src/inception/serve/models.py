@@ -18,8 +18,8 @@ from inception.serve.engine import Engine
 from inception.serve.logs import log_event
 from inception.serve.metrics import Metrics
 from inception.serve.settings import RequestError, Settings, unavailable
+from inception.weights.manifest import MANIFEST_FILE
 
-MANIFEST_FILE = "bundle.json"
 _VERSION_DIGITS = 12
 _VAGUE_NAMES = ("bundle", "runs", "")
 

@@ -21,7 +21,7 @@ from inception.errors import InceptionError, UsageError
 from inception.runtime.loading import load
 from inception.serve import wire
 from inception.serve.answers import Answer, Answerer, Ask
-from inception.weights.bundle import require_one_label
+from inception.weights.manifest import require_one_label
 
 DECODING_THREADS = min(4, os.cpu_count() or 1)
 

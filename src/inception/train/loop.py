@@ -184,8 +184,8 @@ class TrainingLoop:
         """Measure the averaged weights on val, add the result to `row`, and keep them unless they are worse.
 
         Worse means by more than one standard error of the best score: on a small val split single images
-        decide which epoch is best, and the later epoch, at a lower learning rate, is the safer choice.
-        It also means worse at all than the linear probe (epoch 0), which needs no training.
+        decide which epoch is best, and the later epoch, at a lower learning rate, is the safer choice. The
+        linear probe (epoch 0) competes by the same rule.
         """
         progress = self.state.progress
         weights = self.state.average.state_dict(self.network)
@@ -201,9 +201,7 @@ class TrainingLoop:
             best = max(progress.best_score, 0.0)
             error = math.sqrt(best * (1.0 - best) / max(len(self.setting.val), 1))
             progress.best_score = max(best, score)
-            if epoch == 0:
-                progress.probe_score = score
-            if score < max(best - error, progress.probe_score):
+            if score < best - error:
                 return
         progress.best_epoch = epoch
         self.on_best(weights, progress)

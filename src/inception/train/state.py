@@ -25,7 +25,6 @@ class Progress:
         batch: batches finished in the current epoch.
         step: optimiser steps made, skipped ones included.
         best_score: the best validation accuracy so far (several labels an image: mean average precision).
-        probe_score: that of the linear probe; below 0 without one.
         best_epoch: the epoch whose weights are kept.
         stale: epochs since the best validation score.
         skipped: steps left out because a loss or a gradient was not finite.
@@ -38,7 +37,6 @@ class Progress:
     batch: int = 0
     step: int = 0
     best_score: float = -1.0
-    probe_score: float = -1.0
     best_epoch: int = 0
     stale: int = 0
     skipped: int = 0

@@ -7,7 +7,6 @@ card.md              the model card, generated
 
 import hashlib
 import json
-import math
 import struct
 import zipfile
 from collections.abc import Mapping
@@ -22,18 +21,21 @@ from torch import Tensor
 
 from inception.data.preprocess import Preprocess
 from inception.errors import BundleError, InceptionError, UsageError, first_line
-from inception.files import atomic_directory, atomic_path, parse_json, previous_directory
+from inception.files import atomic_directory, atomic_path, previous_directory
 from inception.nets.heads import FullyConnectedHead
 from inception.nets.network import Network
 from inception.nets.registry import build_network
 from inception.weights.card import write_card
+from inception.weights.manifest import (
+    LABELS_SCHEMA,
+    MANIFEST_FILE,
+    SCHEMA,
+    check_manifest_size,
+    parse_manifest,
+    thresholds_of,
+)
 
-SCHEMA = 1
-LABELS_SCHEMA = 2
-"""Of bundles with several labels an image: versions that would answer with one refuse them."""
-WEIGHTS_FILE, MANIFEST_FILE, CARD_FILE = "model.safetensors", "bundle.json", "card.md"
-MANIFEST_LIMIT_BYTES, MANIFEST_LIMIT_VALUES = 4 << 20, 200_000
-"""A manifest larger than this is refused before it is parsed."""
+WEIGHTS_FILE, CARD_FILE = "model.safetensors", "card.md"
 
 
 @dataclass(frozen=True)
@@ -170,9 +172,8 @@ def load_bundle(path: str | Path) -> Bundle:
     path = Path(path)
     manifest_bytes, weights = _read_files(path)
     try:
-        manifest = parse_json(manifest_bytes, MANIFEST_LIMIT_VALUES)
-        _check_versions(manifest, hashlib.sha256(weights).hexdigest(), path)
-        _check_manifest(manifest)
+        manifest = parse_manifest(manifest_bytes, path)
+        _check_weights(weights, manifest["weights_sha256"], path)
         return Bundle(
             network=manifest["network"]["name"],
             arguments=manifest["network"]["arguments"],
@@ -183,7 +184,7 @@ def load_bundle(path: str | Path) -> Bundle:
             metrics=manifest["metrics"],
             unknown_threshold=manifest["unknown_threshold"],
             temperature=float(manifest["temperature"]),
-            thresholds=_thresholds(manifest),
+            thresholds=thresholds_of(manifest),
         )
     except BundleError:
         raise
@@ -200,79 +201,11 @@ def load_bundle(path: str | Path) -> Bundle:
         raise BundleError(f"{path} is not a usable bundle: {reason}") from error
 
 
-def _check_versions(manifest: dict[str, Any], checksum: str, path: Path) -> None:
-    schema = manifest["schema"]
-    if schema not in (SCHEMA, LABELS_SCHEMA):
-        raise BundleError(
-            f"{path} has schema {schema}; this version reads schema {SCHEMA} and {LABELS_SCHEMA}: "
-            "update inception"
-        )
-    if checksum != manifest["weights_sha256"]:
+def _check_weights(weights: bytes, checksum: str, path: Path) -> None:
+    if hashlib.sha256(weights).hexdigest() != checksum:
         raise BundleError(
             f"{path}: {WEIGHTS_FILE} does not match its checksum: the file is damaged, restore it"
         )
-
-
-def _thresholds(manifest: dict[str, Any]) -> tuple[float, ...] | None:
-    """Raise ValueError unless a bundle with several labels has a threshold in 0..1 for each."""
-    if manifest["schema"] == SCHEMA:
-        return None
-    values = tuple(map(float, manifest["thresholds"]))
-    if len(values) != len(manifest["labels"]) or not all(0.0 <= value <= 1.0 for value in values):
-        raise ValueError("thresholds must be one number in 0..1 for each label")
-    return values
-
-
-def require_one_label(thresholds: tuple[float, ...] | None, purpose: str) -> None:
-    """Raise UsageError for a bundle with `thresholds`: several labels an image, no matter for `purpose`."""
-    if thresholds is not None:
-        raise UsageError(
-            f"{purpose} is for bundles with one label an image, and this one answers several: "
-            "use inception predict or inception evaluate"
-        )
-
-
-def answers_several(path: Path) -> bool:
-    """Whether the bundle at `path` says that an image may have several labels; damage is not its matter."""
-    try:
-        manifest = parse_json(_read_manifest(path), MANIFEST_LIMIT_VALUES)
-    except (InceptionError, ValueError, RecursionError):
-        return False
-    return isinstance(manifest, dict) and manifest.get("schema") == LABELS_SCHEMA
-
-
-def _read_manifest(path: Path) -> bytes:
-    try:
-        if path.is_dir():
-            return (path / MANIFEST_FILE).read_bytes()
-        with zipfile.ZipFile(path) as archive:
-            _check_manifest_size(archive.getinfo(MANIFEST_FILE).file_size, path)
-            return archive.read(MANIFEST_FILE)
-    except (OSError, KeyError, zipfile.BadZipFile, RuntimeError, EOFError, ValueError) as error:
-        raise BundleError(f"{path} cannot be read as a bundle: {error}") from error
-
-
-def _check_manifest(manifest: dict[str, Any]) -> None:
-    """Raise ValueError for a value of the wrong kind."""
-    labels, threshold = manifest["labels"], manifest["unknown_threshold"]
-    objects = {key: manifest[key] for key in ("network", "preprocess", "provenance", "metrics")}
-    for outer, inner in (("network", "arguments"), ("provenance", "recipe"), ("provenance", "versions")):
-        if isinstance(objects[outer], dict):
-            objects[f"{outer}.{inner}"] = objects[outer].get(inner, {})
-    problems = {f"{key} must be an object": not isinstance(value, dict) for key, value in objects.items()}
-    problems |= {
-        "labels must be a list of texts": not isinstance(labels, list)
-        or not labels
-        or not all(isinstance(label, str) for label in labels),
-        "temperature must be a positive number": not 0.0 < float(manifest["temperature"]) < math.inf,
-        "unknown_threshold must be null or in 0..1": threshold is not None
-        and not 0.0 <= float(threshold) <= 1.0,
-    }
-    for message, wrong in problems.items():
-        if wrong:
-            raise ValueError(message)
-    if not isinstance(manifest["network"]["name"], str):
-        raise TypeError("network.name must be text")
 
 
 def _refuse_foreign_folder(path: Path) -> None:
@@ -297,7 +230,7 @@ def _read_files(path: Path) -> tuple[bytes, bytes]:
         raise UsageError(f"there is no bundle at {path}")
     try:
         if path.is_dir():
-            _check_manifest_size((path / MANIFEST_FILE).stat().st_size, path)
+            check_manifest_size((path / MANIFEST_FILE).stat().st_size, path)
             return (path / MANIFEST_FILE).read_bytes(), (path / WEIGHTS_FILE).read_bytes()
         with zipfile.ZipFile(path) as archive:
             return _read_archive(archive, path)
@@ -317,10 +250,5 @@ def _read_archive(archive: zipfile.ZipFile, path: Path) -> tuple[bytes, bytes]:
         # Stored members cannot expand beyond the file they lie in.
         if members[name].compress_type != zipfile.ZIP_STORED:
             raise BundleError(f"{path}: {name} is compressed; bundles are stored uncompressed (zip -0)")
-    _check_manifest_size(members[MANIFEST_FILE].file_size, path)
+    check_manifest_size(members[MANIFEST_FILE].file_size, path)
     return archive.read(MANIFEST_FILE), archive.read(WEIGHTS_FILE)
-
-
-def _check_manifest_size(size: int, path: Path) -> None:
-    if size > MANIFEST_LIMIT_BYTES:
-        raise BundleError(f"{path}: {MANIFEST_FILE} has {size} bytes, more than {MANIFEST_LIMIT_BYTES}")
