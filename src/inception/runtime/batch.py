@@ -9,7 +9,7 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
@@ -22,7 +22,7 @@ from inception.runtime.inputs import Item
 from inception.runtime.loading import load
 from inception.runtime.plan import FOLDER, PLAN_FILE, read_member
 from inception.runtime.tables import answers_table, check_table, errors_path, errors_table
-from inception.weights.manifest import read_manifest, thresholds_of
+from inception.weights.manifest import LABELS_SCHEMA, read_manifest
 
 PART_IMAGES = 1024
 """About so many answers are lost when a job is killed."""
@@ -80,12 +80,13 @@ class Job:
         """The bundle's `bundle.json`. Raises BundleError."""
         return read_manifest(Path(self.bundle))
 
-    def digest(self) -> str:
-        """SHA-256 of all that the answers depend on, except the images' content."""
-        manifest = json.dumps(self.manifest()).encode()
+    def digest(self, manifest: Mapping[str, Any]) -> str:
+        """SHA-256 of all that the answers depend on, except the images' content; `manifest` as of above."""
         plan = read_member(Path(self.bundle), f"{FOLDER}/{PLAN_FILE}") or b""
         options = [self.top, self.unknown, self.batch_size, self.device, self.precision, self.part_size]
-        digest = hashlib.sha256(json.dumps(options).encode() + b"\0" + manifest + b"\0" + plan)
+        digest = hashlib.sha256(
+            json.dumps(options).encode() + b"\0" + json.dumps(manifest).encode() + b"\0" + plan
+        )
         for name, _ in self.items:
             digest.update(name.encode(errors="surrogateescape") + b"\0")
         return digest.hexdigest()
@@ -148,9 +149,10 @@ def run_job(job: Job, engine: Engine = answer_here, progress: PartDone | None = 
     check_table(job.output)
     if not job.items:
         raise UsageError("there are no images to answer for")
-    if thresholds_of(job.manifest()) is not None and job.output.suffix.lower() != ".jsonl":
+    manifest = job.manifest()
+    if manifest["schema"] == LABELS_SCHEMA and job.output.suffix.lower() != ".jsonl":
         raise UsageError(f"{job.bundle} gives several labels an image: write them to a .jsonl file")
-    digest, started = job.digest(), time.monotonic()
+    digest, started = job.digest(manifest), time.monotonic()
     _refuse_other(job, digest)
     make_folder(job.folder)
     with locked(job.folder / ".lock") as free:
@@ -165,7 +167,7 @@ def run_job(job: Job, engine: Engine = answer_here, progress: PartDone | None = 
         for part in done:
             if progress is not None:
                 progress(part, len(job.part_items(part)))
-        failed = _join(job)
+        failed = _join(job, len(manifest["labels"]))
         seconds = time.monotonic() - started
     shutil.rmtree(job.folder)
     computed = sum(len(job.part_items(part)) for part in missing)
@@ -191,11 +193,11 @@ def _refuse_other(job: Job, digest: str) -> None:
         )
 
 
-def _join(job: Job) -> int:
-    """Write the tables; returns how many images have no answer."""
+def _join(job: Job, labels: int) -> int:
+    """Write the tables of answers among so many labels; returns how many images have no answer."""
     errors = errors_path(job.output)
     failed = 0
-    with answers_table(job.output, min(job.top, len(job.manifest()["labels"]))) as add:
+    with answers_table(job.output, min(job.top, labels)) as add:
         for row in _rows(job):
             if "error" in row:
                 failed += 1

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from inception.errors import BundleError
+from inception.weights.manifest import member_bytes
 
 PLAN_SCHEMA = 1
 FOLDER, PLAN_FILE = "runtime", "plan.json"
@@ -113,14 +114,8 @@ def _verified(path: Path, name: str, digest: str) -> bytes:
 def read_member(path: Path, name: str) -> bytes | None:
     """The bytes of one file of the bundle at `path` (folder or `.zip`); None when it is not there."""
     try:
-        if path.is_dir():
-            return (path / name).read_bytes()
-        with zipfile.ZipFile(path) as archive:
-            # Stored members cannot expand beyond the file they lie in.
-            if archive.getinfo(name).compress_type != zipfile.ZIP_STORED:
-                raise BundleError(f"{path}: {name} is compressed; bundles are stored uncompressed (zip -0)")
-            return archive.read(name)
-    except (OSError, KeyError):
+        return member_bytes(path, name)
+    except OSError:
         return None
     except (zipfile.BadZipFile, RuntimeError, EOFError, ValueError) as error:
         raise BundleError(f"{path} cannot be read as a bundle: {error}") from error

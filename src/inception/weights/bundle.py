@@ -30,7 +30,8 @@ from inception.weights.manifest import (
     LABELS_SCHEMA,
     MANIFEST_FILE,
     SCHEMA,
-    check_manifest_size,
+    manifest_bytes,
+    member_bytes,
     parse_manifest,
     thresholds_of,
 )
@@ -229,26 +230,10 @@ def _read_files(path: Path) -> tuple[bytes, bytes]:
     if not path.exists():
         raise UsageError(f"there is no bundle at {path}")
     try:
-        if path.is_dir():
-            check_manifest_size((path / MANIFEST_FILE).stat().st_size, path)
-            return (path / MANIFEST_FILE).read_bytes(), (path / WEIGHTS_FILE).read_bytes()
-        with zipfile.ZipFile(path) as archive:
-            return _read_archive(archive, path)
+        return manifest_bytes(path), member_bytes(path, WEIGHTS_FILE)
     except FileNotFoundError as error:
         inner = path / "bundle"
         hint = f" (it is a run folder: its bundle is {inner})" if (inner / MANIFEST_FILE).exists() else ""
         raise BundleError(f"{path} is not a bundle: {Path(error.filename).name} is missing{hint}") from error
     except (OSError, zipfile.BadZipFile, RuntimeError, EOFError, ValueError, struct.error) as error:
         raise BundleError(f"{path} cannot be read as a bundle: {error}") from error
-
-
-def _read_archive(archive: zipfile.ZipFile, path: Path) -> tuple[bytes, bytes]:
-    members = {info.filename: info for info in archive.infolist()}
-    for name in (MANIFEST_FILE, WEIGHTS_FILE):
-        if name not in members:
-            raise BundleError(f"{path} is not a bundle: {name} is missing")
-        # Stored members cannot expand beyond the file they lie in.
-        if members[name].compress_type != zipfile.ZIP_STORED:
-            raise BundleError(f"{path}: {name} is compressed; bundles are stored uncompressed (zip -0)")
-    check_manifest_size(members[MANIFEST_FILE].file_size, path)
-    return archive.read(MANIFEST_FILE), archive.read(WEIGHTS_FILE)

@@ -1,5 +1,6 @@
 """`bundle.json`, read without trust and without PyTorch: what a bundle says of itself."""
 
+import errno
 import math
 import zipfile
 from pathlib import Path
@@ -16,20 +17,46 @@ MANIFEST_LIMIT_BYTES, MANIFEST_LIMIT_VALUES = 4 << 20, 200_000
 """A manifest larger than this is refused before it is parsed."""
 
 
+def member_bytes(path: Path, name: str, limit: int | None = None) -> bytes:
+    """The bytes of one file of the bundle at `path` (folder or `.zip`), at most `limit` of them.
+
+    Raises FileNotFoundError when it is not there, BundleError when it is larger or compressed, and what
+    reading a damaged file raises (OSError, zipfile.BadZipFile, RuntimeError, EOFError, ValueError).
+    """
+    if path.is_dir():
+        file = path / name
+        _require_size(file.stat().st_size, path, name, limit)
+        return file.read_bytes()
+    with zipfile.ZipFile(path) as archive:
+        try:
+            member = archive.getinfo(name)
+        except KeyError:
+            raise FileNotFoundError(errno.ENOENT, "no such file in the archive", name) from None
+        # Stored members cannot expand beyond the file they lie in.
+        if member.compress_type != zipfile.ZIP_STORED:
+            raise BundleError(f"{path}: {name} is compressed; bundles are stored uncompressed (zip -0)")
+        _require_size(member.file_size, path, name, limit)
+        return archive.read(name)
+
+
+def _require_size(size: int, path: Path, name: str, limit: int | None) -> None:
+    if limit is not None and size > limit:
+        raise BundleError(f"{path}: {name} has {size} bytes, more than {limit}")
+
+
+def manifest_bytes(path: Path) -> bytes:
+    """`bundle.json` of the bundle at `path` as it is. Raises as `member_bytes` does."""
+    return member_bytes(path, MANIFEST_FILE, MANIFEST_LIMIT_BYTES)
+
+
 def read_manifest(path: Path) -> dict[str, Any]:
     """What the bundle at `path` (folder or `.zip`) says of itself, its values of the right kinds.
 
     Raises BundleError.
     """
     try:
-        if path.is_dir():
-            check_manifest_size((path / MANIFEST_FILE).stat().st_size, path)
-            data = (path / MANIFEST_FILE).read_bytes()
-        else:
-            with zipfile.ZipFile(path) as archive:
-                check_manifest_size(archive.getinfo(MANIFEST_FILE).file_size, path)
-                data = archive.read(MANIFEST_FILE)
-    except (FileNotFoundError, KeyError) as error:
+        data = manifest_bytes(path)
+    except FileNotFoundError as error:
         raise BundleError(f"{path} is not a bundle: {MANIFEST_FILE} is missing") from error
     except (OSError, zipfile.BadZipFile, RuntimeError, EOFError, ValueError) as error:
         raise BundleError(f"{path} cannot be read as a bundle: {error}") from error
@@ -38,12 +65,6 @@ def read_manifest(path: Path) -> dict[str, Any]:
     except (ValueError, LookupError, TypeError, ArithmeticError, RecursionError) as error:
         reason = f"{MANIFEST_FILE}: {type(error).__name__}: {first_line(error)}"
         raise BundleError(f"{path} is not a usable bundle: {reason}") from error
-
-
-def check_manifest_size(size: int, path: Path) -> None:
-    """Raise BundleError for a manifest of more bytes than any bundle has."""
-    if size > MANIFEST_LIMIT_BYTES:
-        raise BundleError(f"{path}: {MANIFEST_FILE} has {size} bytes, more than {MANIFEST_LIMIT_BYTES}")
 
 
 def parse_manifest(data: bytes, path: Path) -> dict[str, Any]:
