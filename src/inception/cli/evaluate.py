@@ -3,14 +3,13 @@
 import csv
 import datetime
 import io
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
-from inception.cli.console import print_json, print_table, progress_bar, say
+from inception.cli.console import print_json, print_table, say
 from inception.cli.evaluate_labels import run_labels
 from inception.cli.evaluate_many import (
     TABLE3_CROPS,
@@ -20,13 +19,20 @@ from inception.cli.evaluate_many import (
     run_comparison,
     run_table3,
 )
+from inception.cli.measured import (
+    details_of,
+    facts_of,
+    measure_shown,
+    model_name,
+    pictures_of,
+    unwritable,
+    write_text,
+)
 from inception.errors import UsageError
 from inception.evaluate.measure import Measurement, evaluate_bundle
-from inception.evaluate.metrics import Interval
+from inception.evaluate.metrics import Evaluation, Interval
 from inception.evaluate.significance import score_intervals
-from inception.files import atomic_write_text
 from inception.runtime.classifier import Classifier
-from inception.runtime.loading import load
 from inception.train.log import METRICS_FILE, read_rows
 from inception.weights.manifest import answers_several
 
@@ -106,15 +112,15 @@ def evaluate(
         return
     extra: dict[str, Any] = {}
     if ways == ("single",) and request.ensemble is None and request.limit is None:
-        measurement, classifier, seconds = _measure_plainly(request)
+        measurement, classifier, seconds = measure_shown(evaluate_bundle, request)
     else:
         measurement, classifier, weights, seconds = measure_one(request)
         extra = {"crops": ways[0], "bundles": [str(path) for path in request.bundles], "weights": weights}
     extra["seconds"] = seconds
     if per_class:
-        _write(per_class, measurement.evaluation.per_class_csv())
+        write_text(per_class, measurement.evaluation.per_class_csv())
     if predictions:
-        _write(predictions, _predictions_csv(measurement))
+        write_text(predictions, _predictions_csv(measurement))
     intervals = score_intervals(measurement.evaluation.samples, len(measurement.evaluation.labels))
     if report:
         _write_report(report, measurement, classifier, request, intervals)
@@ -137,45 +143,21 @@ def _check(request: Request, table3: bool, files: Sequence[str]) -> None:
         raise UsageError("--ensemble needs two bundles or more")
 
 
-def _measure_plainly(request: Request) -> tuple[Measurement, Classifier, float]:
-    classifier = load(request.bundles[0], request.device, request.precision)
-    start = time.perf_counter()
-    with progress_bar("evaluating", None) as bar:
-
-        def progress(count: int, total: int) -> None:
-            bar.set_total(total)
-            bar.advance(count, "images")
-
-        measurement = evaluate_bundle(
-            classifier,
-            request.data,
-            request.split,
-            data_root=request.data_root,
-            workers=request.workers,
-            strict=request.strict,
-            progress=progress,
-        )
-    for path, reason in list(measurement.unreadable.items())[:5]:
-        say(f"left out {path}: {reason}")
-    return measurement, classifier, time.perf_counter() - start
-
-
 def _as_dict(
-    measurement: Measurement, intervals: dict[str, Interval], extra: dict[str, Any]
+    measurement: Measurement[Evaluation], intervals: dict[str, Interval], extra: dict[str, Any]
 ) -> dict[str, Any]:
     return {
         **measurement.evaluation.to_dict(),
         "bootstrap": {name: list(ends) for name, ends in intervals.items()},
-        "data": measurement.dataset.name,
-        "data_fingerprint": measurement.dataset.fingerprint,
-        "split": measurement.split,
-        "unreadable": measurement.unreadable,
+        **facts_of(measurement),
         **extra,
         "images_per_s": measurement.evaluation.n / extra["seconds"],
     }
 
 
-def _print(measurement: Measurement, intervals: dict[str, Interval], extra: dict[str, Any]) -> None:
+def _print(
+    measurement: Measurement[Evaluation], intervals: dict[str, Interval], extra: dict[str, Any]
+) -> None:
     evaluation = measurement.evaluation
 
     def ends(interval: Interval, factor: float, digits: int) -> str:
@@ -212,7 +194,7 @@ def _percent(value: float | None) -> str:
     return "-" if value is None else f"{100 * value:.2f}%"
 
 
-def _predictions_csv(measurement: Measurement) -> str:
+def _predictions_csv(measurement: Measurement[Evaluation]) -> str:
     evaluation = measurement.evaluation
     samples, text = evaluation.samples, io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -236,31 +218,21 @@ def _predictions_csv(measurement: Measurement) -> str:
 
 def _write_report(
     path: Path,
-    measurement: Measurement,
+    measurement: Measurement[Evaluation],
     classifier: Classifier,
     request: Request,
     intervals: dict[str, Interval],
 ) -> None:
-    from inception.data.decode import decode_image
-    from inception.evaluate.report import thumbnail, write_report
+    from inception.evaluate.report import write_report
 
-    samples = {sample.path: sample for sample in measurement.dataset.split(measurement.split)}
-
-    def picture(index: int) -> bytes:
-        return thumbnail(decode_image(measurement.dataset.read(samples[measurement.paths[index]])))
-
-    preprocess, provenance = classifier.preprocess, classifier.bundle.provenance
+    versions = classifier.bundle.provenance.get("versions", {})
+    many = len(request.bundles) > 1
+    averaged = f"average of {', '.join(path.name for path in request.bundles)}"
+    model = averaged if many else model_name(classifier)
+    own = {"Crops": request.crops[0], "Temperature": f"{classifier.bundle.temperature:.3f}"}
     details = {
-        "Model": _model_name(classifier, request),
-        "Data": f"{measurement.dataset.name} ({measurement.dataset.fingerprint[:12]})",
-        "Split": measurement.split,
-        "Preprocessing": f"{preprocess.height}x{preprocess.width} {preprocess.color}, {preprocess.resize}, "
-        f"{preprocess.interpolation}",
-        "Crops": request.crops[0],
-        "Temperature": f"{classifier.bundle.temperature:.3f}",
-        "Device": f"{classifier.device.type}, {classifier.precision}",
-        "Skipped images": str(len(measurement.unreadable)),
-        "Versions": ", ".join(f"{k} {v}" for k, v in provenance.get("versions", {}).items()) or "-",
+        **details_of(measurement, classifier, model, **own),
+        "Versions": ", ".join(f"{k} {v}" for k, v in versions.items()) or "-",
         "Date": datetime.datetime.now(tz=datetime.UTC).date().isoformat(),
     }
     title = f"{classifier.bundle.network} · {measurement.dataset.name}"
@@ -269,30 +241,12 @@ def _write_report(
             path,
             measurement.evaluation,
             title=title,
-            images=picture,
+            images=pictures_of(measurement),
             paths=measurement.paths,
             details=details,
             history=read_rows(request.bundles[0].parent / METRICS_FILE) or None,
             intervals=intervals,
         )
     except OSError as error:
-        raise _unwritable(path, error) from error
+        raise unwritable(path, error) from error
     say(f"report: {path}")
-
-
-def _model_name(classifier: Classifier, request: Request) -> str:
-    if len(request.bundles) > 1:
-        return f"average of {', '.join(path.name for path in request.bundles)}"
-    arguments = (f"{name}={value}" for name, value in classifier.bundle.arguments.items())
-    return " ".join([classifier.bundle.network, *arguments])
-
-
-def _write(path: Path, text: str) -> None:
-    try:
-        atomic_write_text(path, text)
-    except OSError as error:
-        raise _unwritable(path, error) from error
-
-
-def _unwritable(path: Path, error: OSError) -> UsageError:
-    return UsageError(f"cannot write {path}: {error.strerror or error}")

@@ -2,17 +2,22 @@
 
 import csv
 import io
-import time
 from pathlib import Path
 from typing import Any
 
-from inception.cli.console import print_json, print_table, progress_bar, say
+from inception.cli.console import print_json, print_table, say
 from inception.cli.evaluate_many import Request
+from inception.cli.measured import (
+    details_of,
+    facts_of,
+    measure_shown,
+    model_name,
+    pictures_of,
+    write_text,
+)
 from inception.errors import UsageError
 from inception.evaluate.measure_labels import LabelsMeasurement, measure_labels
-from inception.files import atomic_write_text
 from inception.runtime.classifier import Classifier
-from inception.runtime.loading import load
 from inception.train.log import METRICS_FILE, read_rows
 
 SHOWN_CLASSES = 50
@@ -29,33 +34,11 @@ def run_labels(
 ) -> None:
     """Measure one bundle with several labels an image. Raises UsageError for what is made for one label."""
     _refuse(request)
-    classifier = load(request.bundles[0], request.device, request.precision)
-    start = time.perf_counter()
-    with progress_bar("evaluating", None) as bar:
-
-        def progress(count: int, total: int) -> None:
-            bar.set_total(total)
-            bar.advance(count, "images")
-
-        measurement = measure_labels(
-            classifier,
-            request.data,
-            request.split,
-            data_root=request.data_root,
-            workers=request.workers,
-            strict=request.strict,
-            threshold=threshold,
-            progress=progress,
-        )
-    seconds = time.perf_counter() - start
-    for path, reason in list(measurement.unreadable.items())[:5]:
-        say(f"left out {path}: {reason}")
-    for file, text in (
-        (per_class, measurement.evaluation.per_class_csv()),
-        (predictions, _predictions_csv(measurement)),
-    ):
-        if file is not None:
-            atomic_write_text(file, text)
+    measurement, classifier, seconds = measure_shown(measure_labels, request, threshold=threshold)
+    if per_class:
+        write_text(per_class, measurement.evaluation.per_class_csv())
+    if predictions:
+        write_text(predictions, _predictions_csv(measurement))
     if report:
         _write_report(report, measurement, classifier, request)
     if as_json:
@@ -78,10 +61,7 @@ def _refuse(request: Request) -> None:
 def _as_dict(measurement: LabelsMeasurement, seconds: float) -> dict[str, Any]:
     return {
         **measurement.evaluation.to_dict(),
-        "data": measurement.dataset.name,
-        "data_fingerprint": measurement.dataset.fingerprint,
-        "split": measurement.split,
-        "unreadable": measurement.unreadable,
+        **facts_of(measurement),
         "seconds": seconds,
         "images_per_s": measurement.evaluation.n / seconds,
     }
@@ -145,32 +125,15 @@ def _predictions_csv(measurement: LabelsMeasurement) -> str:
 def _write_report(
     path: Path, measurement: LabelsMeasurement, classifier: Classifier, request: Request
 ) -> None:
-    from inception.data.decode import decode_image
-    from inception.evaluate.gallery import thumbnail
     from inception.evaluate.label_report import write_label_report
 
-    samples = {sample.path: sample for sample in measurement.dataset.split(measurement.split)}
-
-    def picture(index: int) -> bytes:
-        return thumbnail(decode_image(measurement.dataset.read(samples[measurement.paths[index]])))
-
-    bundle, preprocess = classifier.bundle, classifier.preprocess
-    details = {
-        "Model": " ".join([bundle.network, *(f"{key}={value}" for key, value in bundle.arguments.items())]),
-        "Data": f"{measurement.dataset.name} ({measurement.dataset.fingerprint[:12]})",
-        "Split": measurement.split,
-        "Preprocessing": f"{preprocess.height}x{preprocess.width} {preprocess.color}, {preprocess.resize}, "
-        f"{preprocess.interpolation}",
-        "Device": f"{classifier.device.type}, {classifier.precision}",
-        "Skipped images": str(len(measurement.unreadable)),
-    }
     write_label_report(
         path,
         measurement.evaluation,
-        title=f"{bundle.network} · {measurement.dataset.name}",
-        images=picture,
+        title=f"{classifier.bundle.network} · {measurement.dataset.name}",
+        images=pictures_of(measurement),
         paths=measurement.paths,
-        details=details,
+        details=details_of(measurement, classifier, model_name(classifier)),
         history=read_rows(request.bundles[0].parent / METRICS_FILE),
     )
     say(f"report: {path}")

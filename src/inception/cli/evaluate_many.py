@@ -139,7 +139,9 @@ def _weights(
     )
 
 
-def measure_one(request: Request) -> tuple[Measurement, Classifier, tuple[float, ...] | None, float]:
+def measure_one(
+    request: Request,
+) -> tuple[Measurement[Evaluation], Classifier, tuple[float, ...] | None, float]:
     """One bundle or an ensemble, with crops.
 
     Returns the measurement, the first classifier, the ensemble's shares, and the seconds it took to answer.

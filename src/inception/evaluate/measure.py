@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,11 +19,12 @@ from inception.weights.manifest import require_one_label
 
 BATCH_SIZE = 64
 Logits = NDArray[np.float32]
-Targets = NDArray[np.int64]
+Targets = NDArray[Any]
+Measured = TypeVar("Measured")
 
 
 @dataclass(frozen=True)
-class Measurement:
+class Measurement(Generic[Measured]):
     """An evaluation and what it was made on.
 
     Attributes:
@@ -33,7 +35,7 @@ class Measurement:
         unreadable: images left out, and why.
     """
 
-    evaluation: Evaluation
+    evaluation: Measured
     dataset: Dataset
     split: str
     paths: tuple[str, ...]
@@ -43,7 +45,9 @@ class Measurement:
 def collect_logits(
     classifier: Classifier, loader: Loader, progress: Callable[[int], None] | None = None
 ) -> tuple[Logits, Targets]:
-    """Logits float32 N x K and targets int64 N of every readable sample, in order.
+    """Logits float32 N x K and targets of every readable sample, in order.
+
+    Targets are int64 N; of a set with several labels an image, float32 N x K of 0 and 1.
 
     `progress` is told the number of images after each batch. Raises DataError when none is readable.
     """
@@ -68,7 +72,7 @@ def evaluate_bundle(
     strict: bool = False,
     crops: Crops = "single",
     progress: Callable[[int, int], None] | None = None,
-) -> Measurement:
+) -> Measurement[Evaluation]:
     """Measure a classifier on a data set; classes are matched by name, not by position.
 
     Args:

@@ -1,7 +1,6 @@
 """Running a classifier with several labels an image over a data set."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,21 +9,12 @@ from numpy.typing import NDArray
 
 from inception.data.loader import Loader
 from inception.data.sources import Dataset
-from inception.errors import DataError, UsageError
-from inception.evaluate.measure import BATCH_SIZE, open_to_measure
+from inception.errors import UsageError
+from inception.evaluate.measure import Measurement, collect_logits, open_to_measure
 from inception.evaluate.multilabel import LabelsEvaluation, evaluate_labels
 from inception.runtime.classifier import Classifier
 
-
-@dataclass(frozen=True)
-class LabelsMeasurement:
-    """An evaluation and what it was made on; the fields of `measure.Measurement`."""
-
-    evaluation: LabelsEvaluation
-    dataset: Dataset
-    split: str
-    paths: tuple[str, ...]
-    unreadable: dict[str, str]
+LabelsMeasurement = Measurement[LabelsEvaluation]
 
 
 def collect_labels(
@@ -34,17 +24,10 @@ def collect_labels(
 
     In a set with one label an image that label is the only true one. Raises DataError when none is readable.
     """
-    logits, truth = [], []
-    every = np.eye(len(classifier.labels), dtype=np.bool_)
-    for batch in loader.evaluation_batches(classifier.preprocess, BATCH_SIZE):
-        logits.append(classifier.logits(batch.images).numpy())
-        targets = batch.targets.numpy()
-        truth.append(targets > 0.5 if targets.ndim == 2 else every[targets])
-        if progress is not None:
-            progress(len(targets))
-    if not logits:
-        raise DataError(f"{loader.dataset.name}: none of its {len(loader)} images can be read")
-    return np.concatenate(logits), np.concatenate(truth)
+    logits, targets = collect_logits(classifier, loader, progress)
+    if targets.ndim == 2:
+        return logits, targets > np.float32(0.5)
+    return logits, np.eye(len(classifier.labels), dtype=np.bool_)[targets]
 
 
 def measure_labels(
