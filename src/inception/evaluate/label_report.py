@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from html import escape
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,9 +9,9 @@ import numpy as np
 
 from inception.evaluate import plots
 from inception.evaluate.gallery import Images, picture_of
-from inception.evaluate.markup import both, page, paragraph, percent, table
+from inception.evaluate.markup import both, numbers_list, paragraph, percent, ratio_cells, table
 from inception.evaluate.multilabel import LabelMetrics, LabelsEvaluation
-from inception.evaluate.report import details_list, drawn
+from inception.evaluate.report import details_list, drawn, report_page, training_section
 from inception.files import atomic_write_text
 
 if TYPE_CHECKING:
@@ -49,25 +48,11 @@ def write_label_report(
     sections = {
         "summary": _summary(evaluation),
         "details": details_list(details),
-        "training": drawn(
-            lambda language: plots.training_curves(history, language=language),
-            ("Training curves", "训练曲线"),
-            640,
-        )
-        if history
-        else "",
+        "training": training_section(history),
         "labels": _labels(evaluation),
         "worst": _worst(evaluation, images, paths),
     }
-    shown = {name: body for name, body in sections.items() if body}
-    links = "".join(f'<li><a href="#{name}">{both(*_SECTIONS[name])}</a></li>' for name in shown)
-    bodies = "\n".join(
-        f'<section id="{name}"><h2>{both(*_SECTIONS[name])}</h2>\n{body}</section>'
-        for name, body in shown.items()
-    )
-    script = files(__package__).joinpath("report.js").read_text("utf-8")
-    body = f"{bodies}\n<footer>{both(*_FOOTER)}</footer>"
-    atomic_write_text(path, page(title, escape(title), links, body, script=script))
+    atomic_write_text(path, report_page(title, sections, _SECTIONS, _FOOTER))
 
 
 def _summary(evaluation: LabelsEvaluation) -> str:
@@ -100,13 +85,7 @@ def _summary(evaluation: LabelsEvaluation) -> str:
             both(f"{len(evaluation.labels):,} labels", f"{len(evaluation.labels):,} 个标签"),
         ),
     ]
-    return "<dl class=numbers>{}</dl>".format(
-        "".join(
-            f"<div><dt>{both(*name)}</dt>"
-            f"<dd><span class=big>{value}</span><span class=soft>{note}</span></dd></div>"
-            for name, value, note in numbers
-        )
-    )
+    return numbers_list(numbers)
 
 
 def _labels(evaluation: LabelsEvaluation) -> str:
@@ -133,10 +112,7 @@ def _labels(evaluation: LabelsEvaluation) -> str:
 
 def _row(item: LabelMetrics) -> str:
     ratios = (item.average_precision, item.precision, item.recall, item.f1, item.roc_auc)
-    cells = "".join(
-        f'<td data-value="{"" if ratio is None else format(ratio, ".6f")}">{percent(ratio)}</td>'
-        for ratio in ratios
-    )
+    cells = ratio_cells(ratios)
     counts = "".join(f'<td data-value="{count}">{count:,}</td>' for count in (item.support, item.predicted))
     threshold = f'<td data-value="{item.threshold}">{item.threshold:.3f}</td>'
     return f"<tr><td>{escape(item.label)}</td>{counts}{threshold}{cells}</tr>"

@@ -2,7 +2,7 @@
 
 import base64
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from importlib.resources import files
 
@@ -61,6 +61,31 @@ def both(english: str, chinese: str) -> str:
 def paragraph(english: str, chinese: str) -> str:
     """A remark in both languages."""
     return f'<p class="soft">{both(english, chinese)}</p>'
+
+
+def how_it_was_made(details: Mapping[str, str]) -> str:
+    """The last section of a page of pictures: a heading, and names with texts in the order given."""
+    made = "".join(f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in details.items())
+    return f'<h2>{both("How it was made", "制作方式")}</h2><dl class="details">{made}</dl>'
+
+
+def ratio_cells(ratios: Iterable[float | None]) -> str:
+    """Cells of a sortable table: fractions in per cent, a dash where undefined."""
+    return "".join(
+        f'<td data-value="{"" if ratio is None else format(ratio, ".6f")}">{percent(ratio)}</td>'
+        for ratio in ratios
+    )
+
+
+def numbers_list(numbers: Iterable[tuple[tuple[str, str], str, str]]) -> str:
+    """Large numbers side by side: (English and Chinese name, the number, HTML of a remark) each."""
+    return "<dl class=numbers>{}</dl>".format(
+        "".join(
+            f"<div><dt>{both(*name)}</dt>"
+            f"<dd><span class=big>{value}</span><span class=soft>{note}</span></dd></div>"
+            for name, value, note in numbers
+        )
+    )
 
 
 def percent(value: float | None, digits: int = 1) -> str:

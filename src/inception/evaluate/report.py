@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from inception.errors import UsageError
 from inception.evaluate import plots
 from inception.evaluate.gallery import Images, correct, mistakes, thumbnail
-from inception.evaluate.markup import both, page, paragraph, percent, table
+from inception.evaluate.markup import both, numbers_list, page, paragraph, percent, ratio_cells, table
 from inception.evaluate.metrics import ClassMetrics, Evaluation, Interval
 from inception.files import atomic_write_text
 
@@ -77,14 +77,14 @@ def write_report(
     sections = {
         "summary": _summary(evaluation, intervals or {}),
         "details": details_list(details),
-        "training": _training(history) if history else "",
+        "training": training_section(history or ()),
         "confusion": _confusion(evaluation),
         "classes": _classes(evaluation),
         "calibration": _calibration(evaluation),
         "mistakes": mistakes(evaluation, images, paths),
         "correct": correct(evaluation, images, paths),
     }
-    atomic_write_text(path, _page(title, {name: body for name, body in sections.items() if body}))
+    atomic_write_text(path, report_page(title, sections, _SECTIONS, _FOOTER))
 
 
 _FOOTER = (
@@ -103,14 +103,21 @@ _SECTIONS = {
 }
 
 
-def _page(title: str, sections: Mapping[str, str]) -> str:
-    links = "".join(f'<li><a href="#{name}">{both(*_SECTIONS[name])}</a></li>' for name in sections)
+def report_page(
+    title: str,
+    sections: Mapping[str, str],
+    names: Mapping[str, tuple[str, str]],
+    footer: tuple[str, str],
+) -> str:
+    """The page of a report: `sections` (HTML by id; empty ones are left out) under their `names`."""
+    shown = {name: body for name, body in sections.items() if body}
+    links = "".join(f'<li><a href="#{name}">{both(*names[name])}</a></li>' for name in shown)
     bodies = "\n".join(
-        f'<section id="{name}"><h2>{both(*_SECTIONS[name])}</h2>\n{body}</section>'
-        for name, body in sections.items()
+        f'<section id="{name}"><h2>{both(*names[name])}</h2>\n{body}</section>'
+        for name, body in shown.items()
     )
     script = files(__package__).joinpath("report.js").read_text("utf-8")
-    body = f"{bodies}\n<footer>{both(*_FOOTER)}</footer>"
+    body = f"{bodies}\n<footer>{both(*footer)}</footer>"
     return page(title, escape(title), links, body, script=script)
 
 
@@ -163,13 +170,7 @@ def _summary(evaluation: Evaluation, intervals: Mapping[str, Interval]) -> str:
             escape(interval(evaluation.top5_interval)),
         )
         numbers.insert(1, top5)
-    return "<dl class=numbers>{}</dl>".format(
-        "".join(
-            f"<div><dt>{both(*name)}</dt>"
-            f"<dd><span class=big>{value}</span><span class=soft>{note}</span></dd></div>"
-            for name, value, note in numbers
-        )
-    )
+    return numbers_list(numbers)
 
 
 def details_list(details: Mapping[str, str]) -> str:
@@ -197,7 +198,10 @@ def drawn(draw: Callable[[plots.Language], "Figure"], name: tuple[str, str], lea
     )
 
 
-def _training(history: Sequence[Mapping[str, Any]]) -> str:
+def training_section(history: Sequence[Mapping[str, Any]]) -> str:
+    """The training curves in both languages; nothing without a history."""
+    if not history:
+        return ""
     return drawn(
         lambda language: plots.training_curves(history, language=language),
         ("Training curves", "训练曲线"),
@@ -276,10 +280,7 @@ def _classes(evaluation: Evaluation) -> str:
 
 def _class_row(item: ClassMetrics) -> str:
     ratios = (item.precision, item.recall, item.specificity, item.f1, item.roc_auc)
-    cells = "".join(
-        f'<td data-value="{"" if ratio is None else format(ratio, ".6f")}">{percent(ratio)}</td>'
-        for ratio in ratios
-    )
+    cells = ratio_cells(ratios)
     return (
         f'<tr><td>{escape(item.label)}</td><td data-value="{item.support}">{item.support:,}</td>{cells}</tr>'
     )

@@ -11,7 +11,7 @@ from pathlib import Path
 from PIL import Image
 
 from inception.evaluate.gallery import thumbnail
-from inception.evaluate.markup import both, data_uri, page, paragraph, percent
+from inception.evaluate.markup import both, data_uri, how_it_was_made, page, paragraph, percent
 from inception.explain.atlas import AtlasCell, Points, cell_classes
 from inception.explain.examples import Example
 from inception.explain.gallery_page import example_image
@@ -88,7 +88,6 @@ def _page(
         "每张图片表示网络在一组相似图片局部中看到的内容：从噪声出发修改，直到网络的反应与这组局部的平均反应一致。"
         "相邻的图片彼此相似。点选图片可查看其来源。",
     )
-    made = "".join(f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in details.items())
     links = (
         f'<li><a href="#atlas">{both("Atlas", "图谱")}</a></li>'
         f'<li><a href="#made">{both("How it was made", "制作方式")}</a></li>'
@@ -98,5 +97,5 @@ def _page(
 <output class="soft"></output>
 <section id="atlas" class="map"><div class="grid" style="--columns:{grid}">{"".join(buttons)}</div>
 <aside aria-live="polite">{"".join(panels)}</aside></section>
-<section id="made"><h2>{both("How it was made", "制作方式")}</h2><dl class="details">{made}</dl></section>"""
+<section id="made">{how_it_was_made(details)}</section>"""
     return page(title, escape(title), links, body, style=style, script=script)

@@ -13,7 +13,7 @@ from pathlib import Path
 from PIL import Image
 
 from inception.evaluate.gallery import thumbnail
-from inception.evaluate.markup import both, data_uri, page, paragraph
+from inception.evaluate.markup import both, data_uri, how_it_was_made, page, paragraph
 from inception.explain.examples import Example
 from inception.explain.gallery import Channel
 from inception.files import atomic_write_text
@@ -90,11 +90,10 @@ def _page(title: str, links: str, sections: str, details: Mapping[str, str], wit
         "每张图片都从噪声出发，逐步修改，直到尽可能强地激活对应的通道。"
         + ("旁边是最能激活该通道的真实图片局部。" if with_examples else ""),
     )
-    made = "".join(f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in details.items())
     body = f"""{note}
 <label class="search">{both("Search", "搜索")} <input type="search" autocomplete="off"
  placeholder="mixed4a:97 · b5x5 · dog"></label> <output class="soft"></output>
 <p class="none" hidden>{both("Nothing fits.", "没有符合的结果。")}</p>
 {sections}
-<section><h2>{both("How it was made", "制作方式")}</h2><dl class="details">{made}</dl></section>"""
+<section>{how_it_was_made(details)}</section>"""
     return page(title, escape(title), links, body, style=style, script=script)

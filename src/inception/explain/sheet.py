@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from inception.evaluate.gallery import thumbnail
-from inception.evaluate.markup import both, data_uri, page, paragraph, table
+from inception.evaluate.markup import both, data_uri, how_it_was_made, page, paragraph, table
 from inception.explain.pictures import Cell
 from inception.explain.trust import mean_interval
 from inception.files import atomic_write_text
@@ -122,11 +122,7 @@ def write_sheet(
         "各种方法给出的、每张图片中答案的依据所在。带符号的热图中，红色支持该类别，蓝色反对该类别。",
     )
     body += means + "".join(f"<section>{_image(row, heads)}</section>" for row in rows)
-    made = "".join(f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in details.items())
-    body += (
-        f'<section id="made"><h2>{both("How it was made", "制作方式")}</h2>'
-        f'<dl class="details">{made}</dl></section>'
-    )
+    body += f'<section id="made">{how_it_was_made(details)}</section>'
     links = f'<li><a href="#made">{both("How it was made", "制作方式")}</a></li>'
     if means:
         links = f'<li><a href="#scores">{both("Scores", "得分")}</a></li>' + links
