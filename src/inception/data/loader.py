@@ -246,7 +246,7 @@ class Loader:
 
 def training_order(count: int, seed: int, epoch: int) -> Numbers:
     """The permutation of 0..count-1 that `epoch` visits."""
-    # The last word keeps this stream apart from every view's (`view_generator` uses three words).
+    # Views draw from `draws.uniforms`, which has nothing in common with this generator.
     return np.random.default_rng((seed, epoch, 0, 1)).permutation(count)
 
 

@@ -21,13 +21,12 @@ def one_ahead(items: Iterable[Item], start: Callable[[Item], Item]) -> Iterator[
 
 
 def feed(batches: Iterable[Batch], device: torch.device) -> Iterator[Batch]:
-    """The batches with images and targets on `device`.
+    """The batches, on CUDA copied from pinned memory on a stream of their own, one batch ahead of the step.
 
-    On CUDA each is copied from pinned memory on a stream of its own, one batch ahead of its step.
+    Elsewhere they pass as they are: `Step` moves what is not on the device yet.
     """
     if device.type != "cuda":
-        for batch in batches:
-            yield batch._replace(images=batch.images.to(device), targets=batch.targets.to(device))
+        yield from batches
         return
     stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 

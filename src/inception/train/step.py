@@ -96,9 +96,11 @@ class Step:
         for group in self.state.optimizer.param_groups:
             group["lr"] = rate * group.get("rate_scale", 1.0)
         statistics = self._statistics() if self.config.skip_nonfinite else {}
+        device = self.state.device
+        batch = batch._replace(images=batch.images.to(device), targets=batch.targets.to(device))
         images, targets = self._inputs(batch)
         self.state.optimizer.zero_grad(set_to_none=True)
-        tally = self._backward(images, targets, batch.targets.to(self.state.device), flag)
+        tally = self._backward(images, targets, batch.targets, flag)
         self.state.progress.step += 1
         if not math.isfinite(tally.loss) or (self.config.skip_nonfinite and not self._finite_gradients()):
             self._refuse(tally.loss)
@@ -116,8 +118,7 @@ class Step:
 
     def _inputs(self, batch: Batch) -> tuple[Tensor, Tensor]:
         config, progress = self.config, self.state.progress
-        images = self.preprocess.normalize(batch.images.to(self.state.device))
-        targets = batch.targets.to(self.state.device)
+        images, targets = self.preprocess.normalize(batch.images), batch.targets
         if config.mixup or config.cutmix:
             rng = mix_generator(config.seed, progress.epoch, batch.position, self.state.ranks.rank)
             images, targets = mix_batch(
