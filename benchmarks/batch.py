@@ -9,7 +9,6 @@ same number of images, already decoded and prepared, in the same batches. All ta
 import argparse
 import json
 import os
-import platform
 import statistics
 import tempfile
 import time
@@ -25,6 +24,7 @@ from inception.runtime.batch import Job, answer_here, run_job
 from inception.runtime.inputs import expand_inputs
 from inception.runtime.loading import load
 from inception.runtime.ray_engine import RayEngine
+from inception.runtime.timing import machine
 
 WIDTH, HEIGHT = 500, 375
 BATCH, PART = 32, 128
@@ -110,8 +110,7 @@ def main() -> None:
         )
     Console(width=120).print(table)
     if options.json:
-        machine = {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count()}
-        content = {"rows": rows, "machine": machine, "torch": torch.__version__}
+        content = {"rows": rows, "machine": machine()}
         options.json.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 

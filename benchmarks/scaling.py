@@ -13,7 +13,6 @@ import argparse
 import dataclasses
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -28,6 +27,7 @@ from rich.table import Table
 
 from inception.data.sharding import write_shards
 from inception.data.sources import open_dataset
+from inception.runtime.timing import machine
 from inception.train.scaling import Cluster, StepTimes, step_times, work_of
 
 CONFIGURATIONS = {
@@ -103,13 +103,12 @@ def measure(options: argparse.Namespace) -> dict:
     ]
     asked = {key: value for key, value in vars(options).items() if key in ("model", "precision", "batch")}
     asked |= {key: getattr(options, key) for key in ("image_size", "images", "epochs", "rounds")}
-    machine = {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count()}
     return {
         "rows": rows,
         "tolerance": TOLERANCE,
         "losses_agree": all(row["loss_difference"] <= TOLERANCE for row in rows),
         "options": {**asked, "batch_norm_across": options.batch_norm_across},
-        "machine": machine,
+        "machine": machine(),
         "torch": torch.__version__,
     }
 

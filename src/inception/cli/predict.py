@@ -14,6 +14,7 @@ from inception.runtime.answering import Prediction
 from inception.runtime.batch import Job, answer_here, run_job
 from inception.runtime.inputs import Item, expand_inputs
 from inception.runtime.loading import load
+from inception.runtime.tables import score_cells, score_heading
 
 
 @click.command(short_help="Ask a bundle about images.")
@@ -136,14 +137,9 @@ def _print_json(answers: Iterable[Prediction]) -> int:
 def _print_csv(answers: Iterable[Prediction], top: int) -> int:
     failed = 0
     writer = csv.writer(sys.stdout, lineterminator="\n")
-    pairs = [name for rank in range(1, top + 1) for name in (f"label{rank}", f"probability{rank}")]
-    writer.writerow(("path", *pairs, "error"))
+    writer.writerow(("path", *score_heading(top), "error"))
     for answer in answers:
-        cells = [cell for score in answer.top for cell in (score.label, f"{score.probability:.6f}")][
-            : 2 * top
-        ]
-        cells += [""] * (2 * top - len(cells))
-        writer.writerow((answer.path, *cells, answer.error or ""))
+        writer.writerow((answer.path, *score_cells(answer.to_dict(), top), answer.error or ""))
         failed += answer.error is not None
     return failed
 

@@ -41,6 +41,18 @@ def errors_path(path: Path) -> Path:
     return path.with_suffix(f".errors{path.suffix}")
 
 
+def score_heading(top: int) -> list[str]:
+    """Columns of CSV for the `top` best answers: `label1`, `probability1`, `label2`, …"""
+    return [name for rank in range(1, top + 1) for name in (f"label{rank}", f"probability{rank}")]
+
+
+def score_cells(row: Row, top: int) -> list[str]:
+    """What stands in those columns; empty where there are fewer answers, or an error."""
+    scores = row.get("top", ())[:top]
+    cells = [cell for score in scores for cell in (score["label"], f"{score['probability']:.6f}")]
+    return [*cells, *[""] * (2 * (top - len(scores)))]
+
+
 @contextmanager
 def answers_table(path: Path, top: int) -> Iterator[Callable[[Row], None]]:
     """A function that adds the row of an answer; the file takes its place when the block ends without error.
@@ -49,8 +61,7 @@ def answers_table(path: Path, top: int) -> Iterator[Callable[[Row], None]]:
     for each of `top` ranks. Parquet: `path` and the lists `labels`, `indices` (int32) and `probabilities`
     (float32).
     """
-    ranks = range(1, top + 1)
-    heading = ["path", *(name for rank in ranks for name in (f"label{rank}", f"probability{rank}"))]
+    heading = ["path", *score_heading(top)]
     with _table(path, heading, ("path", "labels", "indices", "probabilities"), _answer_columns, top) as add:
         yield add
 
@@ -126,9 +137,7 @@ def _parquet_table(
 def _cells(row: Row, top: int) -> list[str]:
     if "error" in row:
         return [row["path"], row["error"]]
-    scores = row["top"][:top]
-    cells = [cell for score in scores for cell in (score["label"], f"{score['probability']:.6f}")]
-    return [row["path"], *cells, *[""] * (2 * (top - len(scores)))]
+    return [row["path"], *score_cells(row, top)]
 
 
 def _json_line(row: Row) -> str:
