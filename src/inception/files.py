@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from inception.errors import WriteError
+from inception.errors import UsageError, WriteError
 
 try:
     import fcntl
@@ -197,3 +197,15 @@ def locked(path: Path) -> Iterator[bool]:
             yield error.errno not in (errno.EAGAIN, errno.EACCES)
             return
         yield True
+
+
+@contextmanager
+def held(folder: Path, doing: str) -> Iterator[None]:
+    """Keep other processes out of `folder` during the block.
+
+    Raises UsageError when one is in it: "another process is `doing` `folder`".
+    """
+    with locked(folder / ".lock") as free:
+        if not free:
+            raise UsageError(f"another process is {doing} {folder}: wait for it or stop it")
+        yield

@@ -19,7 +19,7 @@ from typing import IO, Any
 from inception.data.dataset import Dataset, Sample
 from inception.data.shards import INDEX_FILE, INDEX_SUFFIX, KIND, SCHEMA, UNFINISHED
 from inception.errors import DataError, UsageError
-from inception.files import atomic_path, atomic_write_text, locked, make_folder, parse_json
+from inception.files import atomic_path, atomic_write_text, held, make_folder, parse_json
 
 DEFAULT_SHARD_BYTES = 256 * 2**20
 """Large enough for long reads, small enough to copy again and to divide among many."""
@@ -90,9 +90,7 @@ def write_shards(
     plan = _plan_digest(dataset, shard_bytes, shard_images)
     _refuse_foreign(folder, plan)
     make_folder(folder)
-    with locked(folder / ".lock") as free:
-        if not free:
-            raise UsageError(f"another process is writing to {folder}: wait for it or stop it")
+    with held(folder, "writing to"):
         for leftover in folder.glob(".*.tmp"):
             leftover.unlink(missing_ok=True)
         atomic_write_text(folder / UNFINISHED, json.dumps({"plan": plan}))

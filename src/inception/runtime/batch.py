@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from inception.errors import UsageError
-from inception.files import atomic_write_text, locked, make_folder, remove_leftovers
+from inception.files import atomic_write_text, held, make_folder, remove_leftovers
 from inception.runtime.answering import Answering
 from inception.runtime.inputs import Item
 from inception.runtime.loading import load
@@ -155,9 +155,7 @@ def run_job(job: Job, engine: Engine = answer_here, progress: PartDone | None = 
     digest, started = job.digest(manifest), time.monotonic()
     _refuse_other(job, digest)
     make_folder(job.folder)
-    with locked(job.folder / ".lock") as free:
-        if not free:
-            raise UsageError(f"another process is writing to {job.folder}: wait for it or stop it")
+    with held(job.folder, "writing to"):
         remove_leftovers(job.output)
         remove_leftovers(errors_path(job.output))
         atomic_write_text(job.folder / _JOB_FILE, json.dumps({"digest": digest, "parts": job.parts}) + "\n")

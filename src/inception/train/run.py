@@ -13,13 +13,12 @@ from torch import Tensor
 
 import inception
 from inception.data.loader import Loader
-from inception.errors import UsageError
 from inception.evaluate.calibration import fit_temperature, unknown_threshold
 from inception.evaluate.measure import collect_logits
 from inception.evaluate.measure_labels import collect_labels
 from inception.evaluate.metrics import evaluate_logits
 from inception.evaluate.multilabel import USUAL_THRESHOLD, evaluate_labels, fit_thresholds
-from inception.files import atomic_write_text, locked, remove_leftovers
+from inception.files import atomic_write_text, held, remove_leftovers
 from inception.runtime.classifier import Classifier
 from inception.runtime.device import choose_device
 from inception.train.checkpoint import CHECKPOINT_FOLDER, clean_checkpoints, list_checkpoints
@@ -90,9 +89,7 @@ def _owned(setting: Setting) -> Iterator[None]:
     if not setting.ranks.first:
         yield
         return
-    with locked(setting.folder / ".lock") as free:
-        if not free:
-            raise UsageError(f"another process is training in {setting.folder}: wait for it or stop it")
+    with held(setting.folder, "training in"):
         clean_checkpoints(setting.folder / CHECKPOINT_FOLDER)
         remove_leftovers(setting.folder / BUNDLE_FOLDER)
         yield

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from inception.errors import TrainingError, UsageError
-from inception.files import atomic_write_text, locked
+from inception.files import atomic_write_text, held
 from inception.train.config import TrainConfig
 from inception.train.log import Observer, Row
 from inception.train.prepare import plan
@@ -110,9 +110,7 @@ def _held(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"cannot make the folder {folder}: {error.strerror or error}") from error
-    with locked(folder / ".lock") as free:
-        if not free:
-            raise UsageError(f"another process is sweeping in {folder}: wait for it or stop it")
+    with held(folder, "sweeping in"):
         yield
 
 
