@@ -200,12 +200,12 @@ def locked(path: Path) -> Iterator[bool]:
 
 
 @contextmanager
-def held(folder: Path, doing: str) -> Iterator[None]:
+def held(folder: Path, refusal: str) -> Iterator[None]:
     """Keep other processes out of `folder` during the block.
 
-    Raises UsageError when one is in it: "another process is `doing` `folder`".
+    Raises UsageError when one is in it, beginning with `refusal` ("another process is training in").
     """
     with locked(folder / ".lock") as free:
         if not free:
-            raise UsageError(f"another process is {doing} {folder}: wait for it or stop it")
+            raise UsageError(f"{refusal} {folder}: wait for it or stop it")
         yield

@@ -90,7 +90,7 @@ def write_shards(
     plan = _plan_digest(dataset, shard_bytes, shard_images)
     _refuse_foreign(folder, plan)
     make_folder(folder)
-    with held(folder, "writing to"):
+    with held(folder, "another process is writing to"):
         for leftover in folder.glob(".*.tmp"):
             leftover.unlink(missing_ok=True)
         atomic_write_text(folder / UNFINISHED, json.dumps({"plan": plan}))

@@ -155,7 +155,7 @@ def run_job(job: Job, engine: Engine = answer_here, progress: PartDone | None = 
     digest, started = job.digest(manifest), time.monotonic()
     _refuse_other(job, digest)
     make_folder(job.folder)
-    with held(job.folder, "writing to"):
+    with held(job.folder, "another process is writing to"):
         remove_leftovers(job.output)
         remove_leftovers(errors_path(job.output))
         atomic_write_text(job.folder / _JOB_FILE, json.dumps({"digest": digest, "parts": job.parts}) + "\n")

@@ -89,7 +89,7 @@ def _owned(setting: Setting) -> Iterator[None]:
     if not setting.ranks.first:
         yield
         return
-    with held(setting.folder, "training in"):
+    with held(setting.folder, "another process is training in"):
         clean_checkpoints(setting.folder / CHECKPOINT_FOLDER)
         remove_leftovers(setting.folder / BUNDLE_FOLDER)
         yield

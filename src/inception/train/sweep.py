@@ -110,7 +110,7 @@ def _held(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"cannot make the folder {folder}: {error.strerror or error}") from error
-    with held(folder, "sweeping in"):
+    with held(folder, "another process is sweeping in"):
         yield
 
 
