@@ -131,6 +131,32 @@ def test_half_of_the_views_are_mirrored():
     assert all(torch.equal(view, straight) for view in never)
 
 
+def test_alternating_mirrors_show_every_image_both_ways_in_two_epochs():
+    augment = Augment(alternate=True)
+    images = np.stack([picture(24, 24, seed) for seed in range(8)] * 50).transpose(0, 3, 1, 2)
+    draws = np.arange(len(images))
+    even, odd, later, last = (
+        move(images, augment, view_numbers(3, epoch, draws, alternate=True)) for epoch in (0, 1, 6, 7)
+    )
+    assert np.array_equal(even, odd[..., ::-1]) and np.array_equal(even, later) and np.array_equal(odd, last)
+    mirrored = (even == images[..., ::-1]).all((1, 2, 3))
+    assert ((even == images).all((1, 2, 3)) != mirrored).all()
+    assert 150 <= mirrored.sum() <= 250
+    # All else is drawn anew in every epoch, as without it.
+    numbers = [view_numbers(3, 5, draws, alternate=alternate) for alternate in (False, True)]
+    assert ((numbers[0] == numbers[1]).all(0)).sum() == NUMBERS - 1
+
+
+def test_a_reflected_border_is_that_of_the_picture():
+    image = picture(24, 24)
+    augment = Augment(max_shift=0.125, reflect=True, flip=False)
+    padded = torch.nn.functional.pad(SMALL.apply(image).float(), (3, 3, 3, 3), "reflect").byte()
+    shifts = [padded[:, dy : dy + 24, dx : dx + 24] for dy in range(7) for dx in range(7)]
+    for index in range(40):
+        view = view_of(image, augment, index)
+        assert sum(torch.equal(view, shift) for shift in shifts) >= 1
+
+
 def test_shifts_reach_an_eighth_each_way_and_leave_zeros():
     white = Image.new("RGB", (24, 24), (255, 255, 255))
     augment = Augment(max_shift=0.125, flip=False)

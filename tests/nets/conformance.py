@@ -78,6 +78,7 @@ COUNTED = {
     "inception_v2_caffe": "counts: Cadene's `bninception`",
     "inception_resnet_v1": "counts: facenet",
     "inception_resnet_v2_paper": "the paper's figures; blocks as `inception_resnet_v2`",
+    "inception_small": "counts by hand (this project's own)",
     "lenet5": 'counts: "Dive into Deep Learning" (at 1 channel: 61,706)',
     "nin": 'counts: "Dive into Deep Learning"',
 }

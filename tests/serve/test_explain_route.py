@@ -171,7 +171,9 @@ def test_explanations_wait_in_the_queue_alone_and_not_many(serve: Serve, bundle_
             threads.append(threading.Thread(target=ask, args=(path,)))
             threads[-1].start()
             # The first image is with the process; the others wait, each behind the one before.
-            name, count = ("inception_queue_images", number) if number else ("inception_batch_images_count", 1)
+            name, count = (
+                ("inception_queue_images", number) if number else ("inception_batch_images_count", 1)
+            )
             end = time.monotonic() + 20
             while server.metric(name) < count:
                 assert time.monotonic() < end

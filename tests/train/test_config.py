@@ -43,7 +43,7 @@ OTHER = {
     "ema_decay": 0.95,
     "dropout": 0.3,
     "augment": "crop",
-    "whiten": True,
+    "whiten": "yes",
     "compile": "yes",
     "mixup": 0.2,
     "cutmix": 1.0,
@@ -274,7 +274,7 @@ def test_defaults_follow_the_data():
     assert chosen(flip_safe=False).flip == "no"
     assert chosen(flip_safe=True).flip == "yes"
     assert chosen(side=28).augment == "shift"
-    assert chosen(side=28, images=20_000).augment == "cutout"
+    assert chosen(side=28, images=20_000).augment == "alternating"
     assert chosen(images=400).epochs > chosen(images=100_000).epochs
     small_set = chosen(weights="b", start_side=224, images=500)
     assert small_set.batch_norm == "frozen"
@@ -295,7 +295,7 @@ def test_the_tests_own_run_is_valid(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("cuda", "images", "wanted"), [(True, 40_000, "yes"), (True, 50, "no"), (False, 40_000, "no")]
+    ("cuda", "images", "wanted"), [(True, 80_000, "yes"), (True, 50, "no"), (False, 80_000, "no")]
 )
 def test_long_runs_on_cuda_are_compiled(cuda, images, wanted):
     config = TrainConfig(data="x", epochs=20)

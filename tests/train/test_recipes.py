@@ -47,7 +47,13 @@ def test_modern_picks_by_the_data():
     assert chosen(side=32, weights="b").recipe == "finetune"
     assert chosen(side=32).optimizer == "muon"
     assert chosen(side=32, normalized=False).optimizer == "sgd"
-    assert chosen(side=32, images=50_000).batch_size == 128
+    assert chosen(side=300).model == chosen(side=32).model == "googlenet_bn"
+    many = chosen(side=32, images=50_000)
+    assert (many.model, many.batch_size, many.whiten, many.epochs) == ("inception_small", 256, "yes", 20)
+    assert chosen(side=32, images=50_000, model="googlenet").model == "googlenet"
+    assert chosen(side=32, images=50_000, normalized=False).whiten == "no"
+    assert chosen(side=32, images=50_000, whiten="no").whiten == "no"
+    assert chosen(side=32, weights="b").model == ""
     assert chosen(side=32, images=50_000, optimizer="sgd").learning_rate == 0.2
     assert chosen(side=32, images=500, optimizer="sgd").learning_rate == 0.05
     assert chosen(side=300, optimizer="adamw").weight_decay == 0.05
@@ -78,7 +84,7 @@ def test_they_are_printed(capsys):
     assert [item["name"] for item in json.loads(capsys.readouterr().out)] == list(RECIPES)
     assert run(["recipes", "fast", "--json"]) == 0
     content = json.loads(capsys.readouterr().out)
-    assert content["values"]["batch_size"]["value"] == {"by": "images", "choices": {"few": 32, "many": 128}}
+    assert content["values"]["batch_size"]["value"] == {"by": "images", "choices": {"few": 32, "many": 256}}
     assert run(["recipes", "classic"]) == 2
     assert run(["recipes", "modern"]) == 2
 

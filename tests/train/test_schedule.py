@@ -21,6 +21,11 @@ def test_cosine_falls_from_one_to_nothing():
     assert rate_factor("cosine", 100, 100, 10, 0.2) == pytest.approx(0.0)
 
 
+def test_linear_falls_evenly_to_nothing():
+    factors = [rate_factor("linear", step, 100, 10, 0.2) for step in range(20, 101)]
+    assert factors == pytest.approx([1 - i / 80 for i in range(81)])
+
+
 def test_the_papers_schedule_loses_four_percent_every_eight_epochs():
     factors = [rate_factor("paper", 10 * epoch, 1000, 10, 0.0) for epoch in range(0, 33)]
     assert factors[:8] == [1.0] * 8
@@ -41,7 +46,7 @@ def test_constant_is_constant_after_the_warmup():
 
 
 @given(
-    st.sampled_from(["cosine", "paper", "bn", "v3", "constant"]),
+    st.sampled_from(["cosine", "linear", "paper", "bn", "v3", "constant"]),
     st.integers(0, 500),
     st.integers(1, 500),
     st.integers(1, 50),

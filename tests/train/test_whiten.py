@@ -56,7 +56,7 @@ def test_a_run_keeps_the_first_convolution_and_the_bundle_holds_it(tmp_path):
     write_shapes(tmp_path / "data", {"train": 6})
     outcomes = []
     for epochs in (1, 2):
-        config = tiny_config(tmp_path / "data", tmp_path / f"run{epochs}", epochs=epochs, whiten=True)
+        config = tiny_config(tmp_path / "data", tmp_path / f"run{epochs}", epochs=epochs, whiten="yes")
         bundle = load_bundle(train_bundle(config).bundle)
         outcomes.append(first_convolution(bundle.build()).weight)
     assert torch.equal(outcomes[0], outcomes[1])

@@ -15,7 +15,7 @@ from inception.data.draws import Uniforms, uniforms
 from inception.data.photo import Photo, Reduce
 from inception.data.preprocess import RESAMPLING, Preprocess
 
-AugmentName = Literal["none", "shift", "cutout", "crop", "paper"]
+AugmentName = Literal["none", "shift", "cutout", "alternating", "crop", "paper"]
 Box = tuple[int, int, int, int]
 Images = NDArray[np.uint8]
 
@@ -30,8 +30,12 @@ class Augment:
         random_interpolation: draw the resampling filter (bilinear, box, nearest, bicubic) for each view.
         photometric: strength s of brightness, contrast and colour changes, each a factor in 1-s .. 1+s, in
             random order (Howard 2013); 0 for none.
-        max_shift: greatest shift in each direction as a share of the side, the border filled with zeros.
+        max_shift: greatest shift in each direction as a share of the side.
+        reflect: fill the border of shifted images with their mirror image instead of zeros.
         flip: mirror half of the views left to right.
+        alternate: mirror an image in every other epoch, half of them in the even ones, rather than at random:
+            two epochs then show every image both ways (Jordan 2024, "94% on CIFAR-10 in 3.29 seconds on a
+            single GPU", section 3.6).
         cutout: side of a square of zeros as a share of the view's side, its centre anywhere (DeVries and
             Taylor 2017); 0 for none.
     """
@@ -41,16 +45,19 @@ class Augment:
     random_interpolation: bool = False
     photometric: float = 0.0
     max_shift: float = 0.0
+    reflect: bool = False
     flip: bool = True
+    alternate: bool = False
     cutout: float = 0.0
 
 
 # `paper` is section 6 of Szegedy et al. 2015; `crop` a milder one for fine-tuning; `shift` for small images,
-# with `cutout` where there are many.
+# with `cutout` for long runs and `alternating` for short ones where there are many.
 AUGMENTS: dict[AugmentName, Augment] = {
     "none": Augment(flip=False),
     "shift": Augment(max_shift=0.125),
     "cutout": Augment(max_shift=0.125, cutout=0.25),
+    "alternating": Augment(max_shift=0.0625, reflect=True, alternate=True, cutout=0.25),
     "crop": Augment(min_area=0.35, aspect=(3 / 4, 4 / 3), photometric=0.2),
     "paper": Augment(min_area=0.08, aspect=(3 / 4, 4 / 3), random_interpolation=True, photometric=0.4),
 }
@@ -67,9 +74,15 @@ _TRIES, _PLACE, _FILTER, _ORDER, _FACTORS = 10, 20, 22, 23, 24
 _SHIFT, _FLIP, _CUTOUT = 27, 29, 30
 
 
-def view_numbers(seed: int, epoch: int, draws: NDArray[np.int64]) -> Uniforms:
-    """What decides the views of N draws: float64 N x NUMBERS, the same whatever thread or process asks."""
-    return uniforms(seed, epoch, draws, NUMBERS)
+def view_numbers(seed: int, epoch: int, draws: NDArray[np.int64], alternate: bool = False) -> Uniforms:
+    """What decides the views of N draws: float64 N x NUMBERS, the same whatever thread or process asks.
+
+    With `alternate`, the number that mirrors an image is that of epoch 0, and its opposite in odd epochs.
+    """
+    numbers = uniforms(seed, epoch, draws, NUMBERS)
+    if alternate and epoch:
+        numbers[:, _FLIP] = (uniforms(seed, 0, draws, NUMBERS)[:, _FLIP] + 0.5 * (epoch % 2)) % 1.0
+    return numbers
 
 
 def random_box(size: tuple[int, int], augment: Augment, numbers: Uniforms) -> Box:
@@ -213,7 +226,8 @@ def move(images: Images, augment: Augment, numbers: Uniforms) -> Images:
     """
     count, _, height, width = images.shape
     reach_y, reach_x = round(height * augment.max_shift), round(width * augment.max_shift)
-    padded = np.pad(images, ((0, 0), (0, 0), (reach_y, reach_y), (reach_x, reach_x)))
+    border = ((0, 0), (0, 0), (reach_y, reach_y), (reach_x, reach_x))
+    padded = np.pad(images, border, mode="reflect" if augment.reflect else "constant")
     if reach_y or reach_x:
         windows = np.lib.stride_tricks.sliding_window_view(padded, (height, width), axis=(2, 3))
         down = (numbers[:, _SHIFT] * (2 * reach_y + 1)).astype(np.int64)

@@ -178,7 +178,7 @@ class Loader:
         shape = (preprocess.in_chans, preprocess.height, preprocess.width)
 
         def make(draws: Numbers) -> tuple[Images, NDArray[np.bool_]]:
-            numbers = view_numbers(seed, epoch, draws)
+            numbers = view_numbers(seed, epoch, draws, augment.alternate)
             images: Images = np.empty((len(draws), *shape), dtype=np.uint8)
             readable = np.ones(len(draws), dtype=np.bool_)
             for place, index in enumerate((draws % len(self)).tolist()):
@@ -233,7 +233,7 @@ class Loader:
 
         def moved(draws: Numbers) -> tuple[Images, NDArray[np.bool_]]:
             images, readable = whole(draws)
-            return move(images, augment, view_numbers(seed, epoch, draws)), readable
+            return move(images, augment, view_numbers(seed, epoch, draws, augment.alternate)), readable
 
         return self._batches(order, batch_size, moved, skip)
 

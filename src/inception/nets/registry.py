@@ -8,7 +8,15 @@ from typing import Any
 from torch import nn
 
 from inception.errors import UsageError
-from inception.nets import classics, googlenet, inception_resnet, inception_v2, inception_v3, inception_v4
+from inception.nets import (
+    classics,
+    googlenet,
+    inception_resnet,
+    inception_small,
+    inception_v2,
+    inception_v3,
+    inception_v4,
+)
 from inception.nets.architecture import Architecture, build
 from inception.nets.network import FeatureNetwork, Network
 
@@ -18,6 +26,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     **inception_v3.ARCHITECTURES,
     **inception_v4.ARCHITECTURES,
     **inception_resnet.ARCHITECTURES,
+    **inception_small.ARCHITECTURES,
     **classics.ARCHITECTURES,
 }
 ALIASES = {

@@ -30,7 +30,7 @@ class TrainConfig:
     data: str = _option("", "folder, archive, CSV or named set to train on")
     data_root: str = _option("", "where named sets are kept; default ~/.cache/inception/data")
     output: str = _option("", "run folder; default runs/<data>-<model>")
-    model: str = _option("", "network; default googlenet_bn, or the weights' own")
+    model: str = _option("", "network; default by the recipe, or the weights' own")
     weights: str = _option("", "bundle to start from")
     recipe: RecipeName = _option(
         "modern", "defaults for everything below; modern chooses one", ("modern", *RECIPES)
@@ -55,18 +55,20 @@ class TrainConfig:
     weight_decay: float = _option(-1.0, "L2 penalty on weights, not on biases or norms; -1 chooses")
     clip_gradient: float = _option(-1.0, "largest norm of a step's whole gradient; 0 for none, -1 chooses")
     schedule: ScheduleName = _option(
-        "auto", "learning rate over time", ("auto", "cosine", "paper", "bn", "v3", "constant")
+        "auto", "learning rate over time", ("auto", "cosine", "linear", "paper", "bn", "v3", "constant")
     )
     warmup: float = _option(-1.0, "share of the run in which the rate rises linearly; -1 chooses")
     label_smoothing: float = _option(-1.0, "share of the target spread over all classes; -1 chooses")
     aux_weight: float = _option(0.3, "weight of each auxiliary head's loss")
     ema_decay: float = _option(-1.0, "decay of the averaged weights, 0 for none; -1 chooses")
     dropout: float = _option(-1.0, "share dropped before the classifier; -1 keeps the network's")
-    augment: Literal["auto", "none", "shift", "cutout", "crop", "paper"] = _option(
+    augment: Literal["auto", "none", "shift", "cutout", "alternating", "crop", "paper"] = _option(
         "auto", "training views", ("auto", *AUGMENTS)
     )
-    whiten: bool = _option(
-        False, "first convolution: the principal components of the training images' patches, kept fixed"
+    whiten: Literal["auto", "yes", "no"] = _option(
+        "auto",
+        "first convolution: the principal components of the training images' patches, kept fixed",
+        ("auto", "yes", "no"),
     )
     mixup: float = _option(0.0, "strength of mixing two images (about 0.2); 0 for none")
     cutmix: float = _option(0.0, "strength of cutting one image into another (about 1.0); 0 for none")
@@ -205,7 +207,9 @@ def resolve(
     chosen |= {"flip": "yes" if flip_safe else "no"}
     chosen |= {"batch_norm": "frozen" if tuned and images < BATCH_NORM_IMAGES else "train"}
     chosen |= {"image_size": start_side or (32 if small else 224)}
-    chosen.setdefault("nesterov", "no")
+    chosen = {"model": DEFAULT_NETWORK, "nesterov": "no", "whiten": "no"} | chosen
+    if tuned:
+        del chosen["model"]
     automatic = {item.name: item.default for item in fields(config)}
     for name, value in chosen.items():
         if getattr(config, name) == automatic[name]:

@@ -149,7 +149,7 @@ def prepare(config: TrainConfig, observer: Observer, ranks: Ranks = ALONE) -> Pr
         resolve_endpoint(config.unfreeze, network.endpoints, network.aliases)
     validated = bool(dataset.split("val"))
     _check_batches(config, ranks, validated)
-    if config.whiten:
+    if config.whiten == "yes":
         whiten(network, preprocess.normalize(_spread_images(planned.train, preprocess)))
     setting = _make_setting(config, folder, dataset, planned.train, preprocess, observer, ranks)
     observer.message(_described(network, config, setting))
@@ -232,7 +232,7 @@ def _check_start(config: TrainConfig, start: Bundle | None) -> None:
             if getattr(config, name):
                 raise UsageError(f"--{name} needs a trained network: give --weights BUNDLE")
         return
-    if config.whiten:
+    if config.whiten == "yes":
         raise UsageError("--whiten replaces the first convolution of a fresh network: drop --weights or it")
     if config.model and canonical_name(config.model) != start.network:
         raise UsageError(
@@ -248,7 +248,7 @@ def _is_normalized(name: str) -> bool:
 
 
 def _default_folder(config: TrainConfig, start: Bundle | None) -> str:
-    network = start.network if start else canonical_name(config.model or DEFAULT_NETWORK)
+    network = start.network if start else canonical_name(config.model)
     return f"runs/{Path(config.data).stem}-{network}"
 
 
@@ -345,7 +345,7 @@ def _build(config: TrainConfig, start: Bundle | None, dataset: Dataset, preproce
     else:
         options: dict[str, Any] = {} if config.width == 1.0 else {"width": config.width}
         network = build_network(
-            config.model or DEFAULT_NETWORK,
+            config.model,
             num_classes=classes,
             stem="small" if preprocess.height <= SMALL_IMAGE else "large",
             in_chans=preprocess.in_chans,

@@ -51,7 +51,7 @@ SPACE: dict[str, Range | tuple[str, ...]] = {
     "cutmix": Range(0.0, 1.0),
     "layer_decay": Range(0.5, 1.0),
     "aux_weight": Range(0.0, 0.5),
-    "augment": ("none", "shift", "cutout", "crop", "paper"),
+    "augment": ("none", "shift", "cutout", "alternating", "crop", "paper"),
     "optimizer": ("sgd", "adamw", "rmsprop"),
 }
 USUAL = ("learning_rate", "weight_decay", "label_smoothing")
