@@ -45,7 +45,7 @@ def test_freeze_and_weights(inception, trained, shapes, tmp_path):
 
 
 def test_a_used_folder_is_refused_with_advice_and_resume_continues(inception, shapes, tmp_path):
-    arguments = ["train", shapes, "--output", tmp_path / "run", *TINY, "--json"]
+    arguments = ["train", shapes, "-o", tmp_path / "run", *TINY, "--json"]
     assert inception(*arguments).code == 0
     again = inception(*arguments)
     assert (again.code, again.out) == (2, "")

@@ -16,14 +16,15 @@ from inception.train.log import Row
 def training_options(command: Any) -> Any:
     """One command-line option for each field of TrainConfig except `data`."""
     for item in reversed(dataclasses.fields(TrainConfig)[1:]):
-        flag = "--" + item.name.replace("_", "-")
+        flags = ["-o"] if item.name == "output" else []
+        flags.append("--" + item.name.replace("_", "-"))
         text, choices = item.metadata["help"], item.metadata["choices"]
         if isinstance(item.default, bool):
-            option = click.option(flag, item.name, is_flag=True, default=None, help=text)
+            option = click.option(*flags, item.name, is_flag=True, default=None, help=text)
         else:
             kind = click.Choice(choices) if choices else type(item.default)
             shown = f"  [default: {item.default}]" if item.default != "" else ""
-            option = click.option(flag, item.name, type=kind, default=None, help=text + shown)
+            option = click.option(*flags, item.name, type=kind, default=None, help=text + shown)
         command = option(command)
     return command
 
