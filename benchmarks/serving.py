@@ -6,8 +6,9 @@
 
 throughput   images/s over HTTP (16 clients without pause) against the same classifier in process, in turns,
              for encoded images (`predict`, `/classify`) and for pixels (`logits`, binary tensors)
-litserve     images/s of the same classifier behind LitServe (pip install litserve), in turns
-latency      p50 and p99 at 70% of the peak, arrivals at random
+litserve     images/s of the same classifier behind LitServe (pip install litserve), in turns; with --eager
+             BUNDLE also of that bundle's network as in LitServe's image example (eager float32, torchvision)
+latency      p50 and p99 at 70% of the peak, arrivals evenly spaced and at random
 overload     2, 5 and 10 times the peak: goodput, how soon the rest gets 503, the server's memory
 
 The load comes from this process by asyncio, on the same cores; its processor time is in the tables and is not
@@ -61,6 +62,7 @@ class Bench:
     seconds: float
     rounds: int
     threads: int
+    eager: str | None
 
     @property
     def options(self) -> tuple[str, ...]:
@@ -158,13 +160,19 @@ def compared(pairs: list[tuple[Rate, Rate]], other: str) -> dict[str, Any]:
 
 
 def litserve(bench: Bench) -> dict[str, Any]:
-    """Here and behind LitServe, in turns."""
+    """Here and behind LitServe, in turns: with the same classifier inside, and with a network in PyTorch."""
+    ways = {"ours": bench.bundle} | ({"eager": bench.eager} if bench.eager else {})
+    return {way: beside_litserve(bench, bundle, way) for way, bundle in ways.items()}
+
+
+def beside_litserve(bench: Bench, bundle: str, way: str) -> dict[str, Any]:
+    """Images/s of the bench's bundle served here and of `bundle` behind LitServe."""
     ours = bench.classify_requests()
     bodies = [json.dumps({"image": base64.b64encode(image).decode()}).encode() for image in bench.images]
     theirs = [request_bytes("/classify", body, Content_Type="application/json") for body in bodies]
     pairs = []
-    with serving(bench.bundle, *bench.options) as server, litserving(bench.bundle, bench.threads) as other:
-        port, group = other
+    other = litserving(bundle, bench.threads, way)
+    with serving(bench.bundle, *bench.options) as server, other as (port, group):
         for turn in range(bench.rounds + 1):
             seconds = bench.seconds if turn else 1.0  # the first warms up
             there = served(port, group, theirs, seconds)
@@ -184,13 +192,18 @@ def peak_of(bench: Bench, server: Server) -> float:
 
 
 def latency(bench: Bench) -> dict[str, Any]:
-    """Time to an answer at 70% of the peak."""
+    """Time to an answer at 70% of the peak, by the way requests arrive."""
+    found: dict[str, Any] = {}
     with serving(bench.bundle, *bench.options) as server:
         rate = 0.7 * peak_of(bench, server)
-        asyncio.run(open_loop(server.port, bench.classify_requests(), rate, 2.0))
-        tally = asyncio.run(open_loop(server.port, bench.classify_requests(), rate, 3 * bench.seconds))
-    p50, p99 = tally.quantile_ms(200, 0.5), tally.quantile_ms(200, 0.99)
-    return {"rate": rate, "answers": tally.count(200), "p50_ms": p50, "p99_ms": p99, "p99_by_p50": p99 / p50}
+        requests, seconds = bench.classify_requests(), 3 * bench.seconds
+        for arrivals, even in (("even", True), ("random", False)):
+            asyncio.run(open_loop(server.port, requests, rate, 2.0, even))
+            tally = asyncio.run(open_loop(server.port, requests, rate, seconds, even))
+            p50, p99 = tally.quantile_ms(200, 0.5), tally.quantile_ms(200, 0.99)
+            answers = {"rate": rate, "answers": tally.count(200)}
+            found[arrivals] = {**answers, "p50_ms": p50, "p99_ms": p99, "p99_by_p50": p99 / p50}
+    return found
 
 
 def overload(bench: Bench) -> list[dict[str, Any]]:
@@ -232,6 +245,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=10.0, help="of one measurement")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="here and in the server")
+    parser.add_argument("--eager", help="PyTorch bundle of the same network, for LitServe's own way")
     parser.add_argument("--quick", action="store_true", help="2 seconds, 1 round")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
@@ -241,7 +255,15 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     classifier = load(options.bundle, "cpu")
     images = read_or_draw(options.images)
-    bench = Bench(options.bundle, classifier, images, options.seconds, options.rounds, options.threads)
+    bench = Bench(
+        options.bundle,
+        classifier,
+        images,
+        options.seconds,
+        options.rounds,
+        options.threads,
+        options.eager,
+    )
     parts: dict[str, Callable[[Bench], Any]] = {
         "throughput": throughput,
         "litserve": litserve,

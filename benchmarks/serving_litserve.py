@@ -1,14 +1,19 @@
 """The same classifier behind LitServe, for `serving.py`: base64 in JSON, as LitServe's own image examples.
 
-python benchmarks/serving_litserve.py BUNDLE PORT THREADS
+python benchmarks/serving_litserve.py BUNDLE PORT THREADS WAY
+
+WAY `ours` has the classifier that `inception serve` uses inside; `eager` is what LitServe's image example
+does: Pillow, torchvision's transforms, the PyTorch network in eager float32.
 """
 
 import base64
+import io
 import sys
 from typing import Any
 
 import litserve
 import torch
+from PIL import Image
 
 from inception.runtime.loading import load
 
@@ -50,7 +55,42 @@ class Classify(litserve.LitAPI):
         return {"results": [output]}
 
 
+class ClassifyEagerly(Classify):
+    """The bundle's network in eager PyTorch, images prepared by torchvision."""
+
+    def setup(self, device: str) -> None:
+        """Load the network and compose the transforms that the bundle's preprocessing amounts to."""
+        from torchvision import transforms
+
+        super().setup(device)
+        preprocess = self._classifier.preprocess
+        size, scale = (preprocess.height, preprocess.width), 1.0 / preprocess.value_range
+        mean = [scale * value for value in preprocess.mean]
+        std = [scale * value for value in preprocess.std]
+        self._network = self._classifier.model.eval()
+        self._transform = transforms.Compose(
+            [transforms.Resize(size), transforms.ToTensor(), transforms.Normalize(mean, std)]
+        )
+
+    def predict(self, images: list[bytes]) -> list[dict[str, Any]]:
+        """Labels for a batch."""
+        opened = (Image.open(io.BytesIO(image)).convert("RGB") for image in images)
+        with torch.inference_mode():
+            answers = (
+                self._network(torch.stack([self._transform(image) for image in opened])).softmax(1).topk(5)
+            )
+        labels = self._classifier.labels
+        return [
+            {"top": [{"label": labels[i], "probability": p} for p, i in zip(*row, strict=True)]}
+            for row in zip(answers.values.tolist(), answers.indices.tolist(), strict=True)
+        ]
+
+
+WAYS = {"ours": Classify, "eager": ClassifyEagerly}
+
 if __name__ == "__main__":
-    api = Classify(sys.argv[1], int(sys.argv[3]), max_batch_size=8, batch_timeout=0.005, api_path="/classify")
+    api = WAYS[sys.argv[4]](
+        sys.argv[1], int(sys.argv[3]), max_batch_size=8, batch_timeout=0.005, api_path="/classify"
+    )
     server = litserve.LitServer(api, accelerator="cpu", timeout=60, fast_queue=True)
     server.run(host="127.0.0.1", port=int(sys.argv[2]), generate_client_file=False, log_level="warning")

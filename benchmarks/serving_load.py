@@ -75,13 +75,16 @@ class Server:
 
 
 @contextlib.contextmanager
-def litserving(bundle: str, threads: int) -> Iterator[tuple[int, int]]:
-    """The same bundle behind LitServe, once it answers: its port, and its process group to be stopped."""
+def litserving(bundle: str, threads: int, way: str = "ours") -> Iterator[tuple[int, int]]:
+    """A bundle behind LitServe, once it answers: its port, and its process group to be stopped.
+
+    `way` is one of `serving_litserve.WAYS`.
+    """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
     script = Path(__file__).with_name("serving_litserve.py")
-    command = [sys.executable, str(script), bundle, str(port), str(threads)]
+    command = [sys.executable, str(script), bundle, str(port), str(threads), way]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True)
     try:
         for _ in range(1200):
@@ -207,8 +210,10 @@ async def closed_loop(
     return tally
 
 
-async def open_loop(port: int, requests: list[bytes], rate: float, seconds: float) -> Tally:
-    """Requests at random times, `rate` a second on average, whether or not earlier ones are answered."""
+async def open_loop(
+    port: int, requests: list[bytes], rate: float, seconds: float, even: bool = False
+) -> Tally:
+    """`rate` requests a second, whether or not earlier ones are answered: evenly spaced, or at random."""
     tally, draw = Tally(), random.Random(0)
     idle: list[tuple[float, asyncio.StreamReader, asyncio.StreamWriter]] = []
     tasks: set[asyncio.Task[None]] = set()
@@ -241,7 +246,7 @@ async def open_loop(port: int, requests: list[bytes], rate: float, seconds: floa
         task = asyncio.create_task(one(draw.choice(requests)))
         tasks.add(task)
         task.add_done_callback(tasks.discard)
-        due += draw.expovariate(rate)
+        due += 1.0 / rate if even else draw.expovariate(rate)
     await asyncio.gather(*tasks)
     for _, _, writer in idle:
         writer.close()
