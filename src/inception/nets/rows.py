@@ -42,6 +42,7 @@ class Style:
         batch_norm: batch-normalise every convolution and leave out LRN rows.
         bn_eps, bn_momentum: constants of batch normalisation (PyTorch's meaning of momentum).
         batch_norm_scale: whether batch normalisation learns a factor (gamma) beside its shift (beta).
+            deviation: TF-slim's does not unless told so; all PyTorch and Caffe weights have the factor.
         bias: whether convolutions have a bias; None: only without batch normalisation.
         activation: the non-linearity after every layer but the last.
         padding: border rule of strided convolutions and pools.
