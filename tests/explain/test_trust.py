@@ -16,6 +16,7 @@ from inception.explain.trust import (
     randomisation,
     spearman,
 )
+from inception.nets.registry import build_network
 
 QUESTION = Question(1)
 
@@ -93,3 +94,12 @@ def test_randomised_weights_change_the_map_and_not_the_network(network, images):
     assert first == randomisation(network, explain, levels=3)
     assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
     assert torch.equal(random_state, torch.get_rng_state())
+
+
+def test_batch_norm_without_a_factor_is_randomised_too(images):
+    network = build_network("googlenet_bn", num_classes=5, width=0.125, stem="small", batch_norm_scale=False)
+
+    def explain(chosen):
+        return attribute(chosen, images[:1], QUESTION, "smoothgrad", Options(samples=2))
+
+    assert len(randomisation(network, explain, levels=3)) == 3

@@ -22,7 +22,7 @@ NETWORKS = {
     "googlenet_tv": {"stem": "small"},
     "inception_v2": {"stem": "small"},
     "inception_v3": {"stem": "small", "count_include_pad": True},
-    "inception_v4": {"stem": "small"},
+    "inception_v4": {"stem": "small", "batch_norm_scale": False},
     "inception_resnet_v2": {"stem": "small"},
     "lenet5": {"in_chans": 3, "width": 1.0},
     "nin": {},

@@ -13,7 +13,7 @@ from inception.runtime import rewrites
 CASES = {
     "googlenet": {"width": 0.1},
     "googlenet_5h": {"width": 0.1},
-    "googlenet_tv": {"width": 0.1},
+    "googlenet_tv": {"width": 0.1, "batch_norm_scale": False},
     "inception_v3": {"width": 0.1},
     "inception_v4": {"width": 0.1},
     "inception_resnet_v2": {"width": 0.1},
@@ -36,7 +36,8 @@ def randomised(network):
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             for tensor, low in ((module.running_var, 0.5), (module.weight, 0.5), (module.running_mean, -0.5)):
-                tensor.data.uniform_(low, low + 1, generator=generator)
+                if tensor is not None:
+                    tensor.data.uniform_(low, low + 1, generator=generator)
             module.bias.data.uniform_(-0.5, 0.5, generator=generator)
         elif isinstance(module, nn.Conv2d) and module.bias is not None:
             module.bias.data.uniform_(-0.5, 0.5, generator=generator)

@@ -111,12 +111,14 @@ def group(tmp_path):
     torch.distributed.destroy_process_group()
 
 
-@pytest.mark.parametrize("affine", [True, False])
+@pytest.mark.parametrize("learned", ["scale and shift", "shift", "nothing"])
 @pytest.mark.parametrize("momentum", [0.1, None])
-def test_shared_batch_norm_of_one_process_is_batch_norm(group, affine, momentum):
+def test_shared_batch_norm_of_one_process_is_batch_norm(group, learned, momentum):
     torch.manual_seed(0)
-    ours = nn.Sequential(nn.BatchNorm2d(5, affine=affine, momentum=momentum))
-    theirs = nn.BatchNorm2d(5, affine=affine, momentum=momentum)
+    ours = nn.Sequential(nn.BatchNorm2d(5, affine=learned != "nothing", momentum=momentum))
+    theirs = nn.BatchNorm2d(5, affine=learned != "nothing", momentum=momentum)
+    for norm in (ours[0], theirs) if learned == "shift" else ():
+        norm.register_parameter("weight", None)
     share_batch_norm(ours)
     assert type(ours[0]) is SharedBatchNorm
     for mode in (True, True, False):

@@ -168,7 +168,10 @@ def _randomise(module: nn.Module) -> None:
     initialize(module)
     for layer in module.modules():
         if isinstance(layer, nn.BatchNorm2d):
-            layer.reset_parameters()
+            layer.reset_running_stats()
+            for parameter, value in ((layer.weight, 1.0), (layer.bias, 0.0)):
+                if parameter is not None:
+                    nn.init.constant_(parameter, value)
 
 
 def _probabilities(network: Network, images: Tensor, question: Question) -> Tensor:

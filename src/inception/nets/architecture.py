@@ -72,6 +72,7 @@ COMMON_OPTIONS = (
     "padding",
     "count_include_pad",
     "bn_eps",
+    "batch_norm_scale",
 )
 GOOGLENET_OPTIONS = ("module", "head", "kernel5", "image_size")
 
@@ -101,6 +102,7 @@ def _build(
     padding: Padding | None = None,
     count_include_pad: bool | None = None,
     bn_eps: float | None = None,
+    batch_norm_scale: bool | None = None,
     module: Literal["reduced", "naive"] | None = None,
     kernel5: Literal["5x5", "3x3", "3x3+3x3"] | None = None,
     head: Literal["average", "fully_connected"] | None = None,
@@ -115,9 +117,12 @@ def _build(
     rule = next(iter(architecture.min_sizes)) if padding is None else padding
     if rule not in architecture.min_sizes:
         raise ValueError(f"padding must be one of {', '.join(architecture.min_sizes)}, not {rule!r}")
+    if batch_norm_scale is not None and not architecture.style.batch_norm:
+        raise ValueError("it has no batch normalisation: leave batch_norm_scale out")
     choices = {
         "count_include_pad": count_include_pad,
         "bn_eps": bn_eps,
+        "batch_norm_scale": batch_norm_scale,
         "module": module,
         "kernel5": kernel5,
     }

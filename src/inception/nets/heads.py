@@ -15,17 +15,17 @@ AUX_GRID, CONVOLUTIONAL_AUX_GRID = 4, 5
 
 
 @torch.fx.wrap
-def pool_to_grid(x: Tensor, rule: AuxPool) -> Tensor:
-    """Average-pool N x C x H x W to N x C x 4 x 4.
+def pool_to_grid(x: Tensor, rule: str, side: int = AUX_GRID) -> Tensor:
+    """Average-pool N x C x H x W to N x C x 4 x 4 (`side`); `rule` is an `AuxPool`.
 
     `5/3` is the paper's window (5x5, stride 3), which gives 4x4 on maps of 14 to 16 pixels a side.
     deviation: on other sizes, where it would not give 4x4, adaptive windows are used, so that a network with
     auxiliary heads trains at any input size.
     """
-    windows_fit = all((side - 5) // 3 + 1 == AUX_GRID for side in x.shape[2:])
-    if rule == "5/3" and windows_fit:
+    height, width = (x.shape[2] - 5) // 3 + 1, (x.shape[3] - 5) // 3 + 1
+    if rule == "5/3" and height == side and width == side:
         return F.avg_pool2d(x, 5, 3)
-    return F.adaptive_avg_pool2d(x, AUX_GRID)
+    return F.adaptive_avg_pool2d(x, side)
 
 
 @torch.fx.wrap

@@ -25,6 +25,7 @@ from inception.nets.heads import (
 )
 from inception.nets.output import Output
 from inception.nets.rows import Row, Style
+from inception.nets.scripting import scriptable
 
 GlobalPool = Literal["avg", ""]
 
@@ -76,7 +77,8 @@ class FeatureInfo:
 def check_input(x: Tensor, in_chans: int, min_size: int) -> Tensor:
     """Return `x`, or raise ValueError when it is not N x in_chans x H x W with sides >= min_size."""
     if x.dim() != 4 or x.shape[1] != in_chans:
-        raise ValueError(f"expected images as N x {in_chans} x H x W, got {' x '.join(map(str, x.shape))}")
+        sizes = " x ".join([str(size) for size in x.shape])
+        raise ValueError(f"expected images as N x {in_chans} x H x W, got {sizes}")
     if x.shape[2] < min_size or x.shape[3] < min_size:
         raise ValueError(
             f"the network needs images of at least {min_size} x {min_size} pixels, "
@@ -267,6 +269,10 @@ class Network(nn.Module):
         """
         self.grad_checkpointing = enable
 
+    def __prepare_scriptable__(self) -> nn.Module:
+        """What `torch.jit.script` takes for the network; see `scriptable`."""
+        return scriptable(self)
+
 
 class _SameStatistics:
     """Batch norms of `stage` take the batch into copies of their running statistics, which are thrown away.
@@ -316,6 +322,10 @@ class FeatureNetwork(nn.Module):
         """Images N x in_chans x H x W in; feature maps N x num_chs x H/reduction x W/reduction out."""
         maps = self.network.forward_endpoints(x, [info.module for info in self.feature_info])
         return list(maps.values())
+
+    def __prepare_scriptable__(self) -> nn.Module:
+        """What `torch.jit.script` takes for the network; see `scriptable`."""
+        return scriptable(self)
 
 
 def initialize(module: nn.Module) -> None:

@@ -59,9 +59,10 @@ def build_network(name: str, **arguments: Any) -> Network:
         name: one of `list_models()`, or an alias such as `inception_v1`.
         **arguments: `num_classes`, `in_chans`, `aux_logits` (or `aux`), `dropout`, `aux_dropout`, `width`,
             `stem` ('large' | 'small'), `padding` ('ceil' | 'floor' | 'same'), `count_include_pad`, `bn_eps`,
-            `global_pool` ('avg' | ''); for GoogLeNet's variants `module` ('reduced' | 'naive'), `head`
-            ('average' | 'fully_connected'), `kernel5` ('5x5' | '3x3' | '3x3+3x3'), `image_size` (only a fully
-            connected head needs it); for Inception-v2 `separable`.
+            `batch_norm_scale` (whether batch normalisation learns a factor), `global_pool` ('avg' | ''); for
+            GoogLeNet's variants `module` ('reduced' | 'naive'), `head` ('average' | 'fully_connected'),
+            `kernel5` ('5x5' | '3x3' | '3x3+3x3'), `image_size` (only a fully connected head needs it); for
+            Inception-v2 `separable`.
 
     Raises UsageError for an unknown name or argument, or a value that does not fit.
     """

@@ -41,6 +41,8 @@ class Style:
     Attributes:
         batch_norm: batch-normalise every convolution and leave out LRN rows.
         bn_eps, bn_momentum: constants of batch normalisation (PyTorch's meaning of momentum).
+        batch_norm_scale: whether batch normalisation learns a factor (gamma) beside its shift (beta).
+            deviation: TF-slim's does not unless told so; all PyTorch and Caffe weights have the factor.
         bias: whether convolutions have a bias; None: only without batch normalisation.
         activation: the non-linearity after every layer but the last.
         padding: border rule of strided convolutions and pools.
@@ -56,6 +58,7 @@ class Style:
     batch_norm: bool = False
     bn_eps: float = 1e-3
     bn_momentum: float = 0.1
+    batch_norm_scale: bool = True
     bias: bool | None = None
     activation: Activation = "relu"
     padding: Padding = "ceil"
@@ -118,8 +121,16 @@ def conv_block(
     bias = not style.batch_norm if style.bias is None else style.bias
     channels = (in_channels, out_channels)
     conv = convolution(channels, window, stride, style, bias=bias, pad=pad, groups=groups, dilation=dilation)
-    norm = nn.BatchNorm2d(out_channels, style.bn_eps, style.bn_momentum) if style.batch_norm else None
+    norm = _batch_norm(out_channels, style) if style.batch_norm else None
     return ConvBlock(conv, norm, style.activation)
+
+
+def _batch_norm(channels: int, style: Style) -> nn.BatchNorm2d:
+    norm = nn.BatchNorm2d(channels, style.bn_eps, style.bn_momentum)
+    if not style.batch_norm_scale:
+        # Not a subclass: torch.fx and all that looks for batch norms know the layer by its class.
+        norm.register_parameter("weight", None)
+    return norm
 
 
 class Row(Protocol):

@@ -110,7 +110,9 @@ def _write_linear(writer: _Writer, layer: nn.Linear, x: str, node: fx.Node) -> s
 
 
 def _write_batch_norm(writer: _Writer, layer: nn.BatchNorm2d, x: str, node: fx.Node) -> str:
-    parts = (layer.weight, layer.bias, layer.running_mean, layer.running_var)
+    # ONNX has no batch normalisation without a factor.
+    gain = torch.ones(layer.num_features) if layer.weight is None else layer.weight
+    parts = (gain, layer.bias, layer.running_mean, layer.running_var)
     values = [
         writer.constant(f"{node.name}_{i}", value) for i, value in enumerate(parts) if value is not None
     ]

@@ -131,7 +131,7 @@ def _table(content: Table) -> str:
 
 
 def _numeric(cell: Cell) -> bool:
-    return isinstance(cell, str) and cell[:1].strip("−-+") in set("0123456789")
+    return isinstance(cell, str) and cell.lstrip("−-+")[:1] in set("0123456789")
 
 
 def _record(result: Result) -> str:

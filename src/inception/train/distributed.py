@@ -88,10 +88,12 @@ class SharedBatchNorm(nn.BatchNorm2d):
         variance = spread / size
         self._update(mean.detach(), variance.detach() * size / (size - 1))
         scale = torch.rsqrt(variance + self.eps)
-        if self.affine:
+        if self.weight is not None:
             scale = scale * self.weight
-            return (centred * scale[:, None, None] + self.bias[:, None, None]).to(x.dtype)
-        return (centred * scale[:, None, None]).to(x.dtype)
+        normalised = centred * scale[:, None, None]
+        if self.bias is not None:
+            normalised = normalised + self.bias[:, None, None]
+        return normalised.to(x.dtype)
 
     @torch.no_grad()
     def _update(self, mean: Tensor, variance: Tensor) -> None:
