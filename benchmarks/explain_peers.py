@@ -37,6 +37,7 @@ from inception.explain.trust import curves, spearman
 from inception.runtime.classifier import Classifier
 
 METHODS = ("grad-cam", "integrated-gradients", "smoothgrad", "occlusion")
+WAYS = ("ours, bfloat16", "ours, float32", "lucent", "lucent at 152")
 CHANNELS = ("mixed3b:10", "mixed4a:97", "mixed4a:476", "mixed4c:447", "mixed4d:139")
 
 
@@ -195,9 +196,9 @@ def judged(classifier: Classifier, layer: str, index: int, picture: Tensor, side
 
 
 def beside_lucent(
-    classifier: Classifier, folder: Path, channels: list[str], steps: int, seed: int
+    classifier: Classifier, folder: Path, channels: list[str], steps: int, seed: int, chosen: list[str]
 ) -> list[dict[str, Any]]:
-    """One row for each channel and way of drawing it, and one picture of all."""
+    """One row for each channel and chosen way of drawing it, and one picture of all."""
     prepare_lucent()
     network, preprocess = classifier.model, classifier.preprocess
     theirs = lucent_network(classifier)
@@ -217,15 +218,16 @@ def beside_lucent(
             settings = Settings(steps=steps, seed=seed, precision=precision, size=128)
             return render(network, preprocess, channel(layer, index), settings)[0]
 
-        ways: dict[str, Callable[[], Tensor]] = {
-            "ours, bfloat16": lambda: ours("bfloat16"),
-            "ours, float32": lambda: ours("float32"),
-            "lucent": lambda: lucent_picture(theirs, target, seed, steps, None),  # noqa: B023
-            "lucent at 152": lambda: lucent_picture(theirs, target, seed, steps, 152),  # noqa: B023
-        }
+        works: tuple[Callable[[], Tensor], ...] = (
+            lambda: ours("bfloat16"),
+            lambda: ours("float32"),
+            lambda: lucent_picture(theirs, target, seed, steps, None),  # noqa: B023
+            lambda: lucent_picture(theirs, target, seed, steps, 152),  # noqa: B023
+        )
+        ways = dict(zip(WAYS, works, strict=True))
         row: list[Cell] = []
-        for way, work in ways.items():
-            picture, seconds = timed(work)
+        for way in chosen:
+            picture, seconds = timed(ways[way])
             values = [judged(classifier, layer, index, picture, side) for side in (128, 224)]
             records.append({
                 "channel": target, "way": way, "seconds": round(seconds, 1),
@@ -234,7 +236,7 @@ def beside_lucent(
             print(json.dumps(records[-1]), flush=True)
             row.append((to_image(picture), f"{target}\n{seconds:.0f} s, mean {values[0]:.1f}"))
         rows.append(row)
-        save_png(sheet(rows, tuple(ways)), folder / "lucent.png")
+        save_png(sheet(rows, tuple(chosen)), folder / "lucent.png")
     return records
 
 
@@ -247,6 +249,7 @@ def main() -> None:
     parser.add_argument("bundle")
     parser.add_argument("--output", type=Path, default=Path("peers"))
     parser.add_argument("--channels", nargs="+", default=CHANNELS, help="of the comparison with Lucent")
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=WAYS, help="of drawing beside Lucent")
     parser.add_argument("--steps", type=int, default=512, help="of a picture")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
@@ -257,8 +260,8 @@ def main() -> None:
     if arguments.peer == "captum":
         records = beside_captum(classifier, arguments.output)
     else:
-        chosen = list(arguments.channels)
-        records = beside_lucent(classifier, arguments.output, chosen, arguments.steps, arguments.seed)
+        channels, ways = list(arguments.channels), list(arguments.ways)
+        records = beside_lucent(classifier, arguments.output, channels, arguments.steps, arguments.seed, ways)
     (arguments.output / f"{arguments.peer}.json").write_text(json.dumps(records, indent=2) + "\n")
 
 

@@ -1,12 +1,13 @@
 """`inception client` against a running server, beside `inception predict` on its bundle."""
 
+import base64
 import json
 import socket
 import threading
 import zipfile
 
 import pytest
-from servers import TOKEN, Served
+from servers import TOKEN, Serve, Served
 
 from inception.cli.main import run
 
@@ -96,3 +97,51 @@ def test_busy_servers_are_asked_again(ask, pictures):
         thread.join()
     assert code == 0
     assert json.loads(out)["top"][0]["label"] == "x"
+
+
+def test_explanations_are_those_of_the_route(served: Served, ask, pictures, tmp_path):
+    """Pictures byte for byte, numbers as given; one file for one image, a folder for several."""
+    one, many = tmp_path / "new" / "why.png", tmp_path / "all"
+    code, out, err = ask("client", served.url, pictures[0], "--json", "--explain", one)
+    assert (code, err) == (0, "")
+    found = json.loads(out)
+    reply = served.ask("POST", "/explain?form=png", pictures[0].read_bytes())
+    assert one.read_bytes() == reply.body
+    assert found["explanation"]["target"]["index"] == found["top"][0]["index"]
+    assert found["explanation"]["picture"] == str(one)
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(b"no image")
+    label = served.ask("GET", "/v2/models/second").json()["labels"][2]
+    options = ("--model", "second", "--method", "grad-cam++", "--target", label.upper(), "--json")
+    code, out, _ = ask("client", served.url, bad, *pictures[:2], *options, "--explain", many)
+    assert code == 1
+    first, *others = map(json.loads, out.splitlines())
+    assert "error" in first and "explanation" not in first
+    for line, picture, name in zip(others, pictures[:2], ("0002", "0003"), strict=True):
+        query = "/explain?model=second&method=grad-cam%2B%2B&target=2"
+        expected = served.ask("POST", query, picture.read_bytes()).json()
+        written = many / f"{name}-{picture.stem}.png"
+        assert base64.b64decode(expected["pictures"]["overlay"]) == written.read_bytes()
+        names = ("target", "method", "signed", "places", "modules", "kinds")
+        assert line["explanation"] == {**{key: expected[key] for key in names}, "picture": str(written)}
+    assert len(list(many.iterdir())) == 2
+    code, out, _ = ask("client", served.url, pictures[0], "--explain", tmp_path / "f")
+    assert (code, "why" in out) == (0, True)
+
+
+def test_explanations_asked_wrongly(served: Served, serve: Serve, bundle_path, ask, pictures, tmp_path):
+    one = tmp_path / "why.png"
+    for options in (
+        (*pictures, "--explain", one),
+        (pictures[0], "--method", "occlusion"),
+        (pictures[0], "--target", "0"),
+        (pictures[0], "--explain", one, "--target", "no such class"),
+        (pictures[0], "--explain", pictures[1] / "inside"),
+    ):
+        code, out, err = ask("client", served.url, *options)
+        assert (code, out) == (2, ""), options
+        assert err.count("\n") <= 4
+    assert not one.exists()
+    silent = serve(bundle_path, "--no-explain")
+    code, _, err = ask("client", silent.url, pictures[0], "--explain", one)
+    assert (code, "501" in err, one.exists()) == (1, True, False)

@@ -3,10 +3,26 @@
 import sys
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+from inception.cli.explain import METHOD_NAMES
+
+if TYPE_CHECKING:
+    from inception.serve.client import Client, ClientOptions
+
+
+@dataclass(frozen=True)
+class _Why:
+    """The explanations wanted: a .png for one image, or a folder."""
+
+    output: Path
+    method: str
+    target: str | None
 
 
 @click.command(short_help="Ask a server about images.")
@@ -17,6 +33,16 @@ import click
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
 @click.option("--auxiliary", is_flag=True, help="With --json: what each auxiliary head answers as well.")
 @click.option("--unknown", is_flag=True, help="Answer `unknown` below the bundle's calibrated threshold.")
+@click.option(
+    "--explain",
+    "output",
+    type=click.Path(path_type=Path),
+    help="Also draw why: a .png for one image, or a folder for many.",
+)
+@click.option("--method", type=click.Choice(METHOD_NAMES), help="With --explain.  [default: grad-cam]")
+@click.option(
+    "--target", help="With --explain: class, by label, part of it, or number.  [default: the answer]"
+)
 @click.option("--token-file", type=click.Path(path_type=Path), help="File with the server's token.")
 def client(
     url: str,
@@ -26,6 +52,9 @@ def client(
     as_json: bool,
     auxiliary: bool,
     unknown: bool,
+    output: Path | None,
+    method: str | None,
+    target: str | None,
     token_file: Path | None,
 ) -> int:
     """Ask the server at URL about every image in PATHS: files, folders, archives, or `-` for a list of paths
@@ -39,33 +68,85 @@ def client(
 
     if auxiliary and not as_json:
         raise click.UsageError("--auxiliary needs --json")
+    if output is None and (method or target is not None):
+        raise click.UsageError("--method and --target need --explain")
+    why = None if output is None else _Why(output, method or "grad-cam", target)
     options = ClientOptions(model, top, auxiliary, unknown)
     rows, failed = [], 0
     with closing(Client(url, read_token(token_file))) as connection:
-        for answer in _answers(connection, paths, options):
+        for answer in _answers(connection, paths, options, why):
             failed += "error" in answer
             if as_json:
                 print_json(answer)
             else:
                 rows.append(_row(answer))
     if not as_json:
-        print_table(("image", "answer", "probability", "then"), rows)
+        heads = ("image", "answer", "probability", "then", *(() if why is None else ("why",)))
+        print_table(heads, [row[: len(heads)] for row in rows])
     return 1 if failed else 0
 
 
-def _answers(connection: Any, paths: tuple[str, ...], options: Any) -> Iterator[dict[str, Any]]:
+def _answers(
+    connection: "Client", paths: tuple[str, ...], options: "ClientOptions", why: _Why | None
+) -> Iterator[dict[str, Any]]:
     from inception.serve.client import read_images
 
-    for name, content in read_images(paths, sys.stdin):
+    images = read_images(paths, sys.stdin)
+    target = None if why is None else _prepare(connection, why, options.model)
+    if why is not None and why.output.suffix.lower() == ".png":
+        first = list(islice(images, 2))
+        if len(first) > 1:
+            raise click.UsageError(f"{why.output} holds the explanation of one image: name a folder for many")
+        images = iter(first)
+    for number, (name, content) in enumerate(images, 1):
         if isinstance(content, str):
             yield {"path": name, "error": content}
-        else:
-            yield {"path": name, **connection.classify(content, options)}
+            continue
+        answer = {"path": name, **connection.classify(content, options)}
+        if why is not None and "error" not in answer:
+            answer["explanation"] = _explain(connection, why, target, options.model, content, number, name)
+        yield answer
 
 
-def _row(answer: dict[str, Any]) -> tuple[str, str, str, str]:
+def _prepare(connection: "Client", why: _Why, model: str | None) -> int | None:
+    """The position of the class to explain; the folder is made."""
+    from inception.errors import UsageError
+
+    try:
+        folder = why.output.parent if why.output.suffix.lower() == ".png" else why.output
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"cannot write {why.output}: {error.strerror or error}") from error
+    if why.target is None:
+        return None
+    from inception.explain.objectives import find_label
+
+    return find_label(why.target, connection.labels(model))
+
+
+def _explain(
+    connection: "Client",
+    why: _Why,
+    target: int | None,
+    model: str | None,
+    content: bytes,
+    number: int,
+    name: str,
+) -> dict[str, Any]:
+    from inception.files import atomic_write_bytes
+
+    found = connection.explain(content, why.method, target, model)
+    path = why.output
+    if path.suffix.lower() != ".png":
+        path = path / f"{number:04}-{Path(name).stem}.png"  # files of several folders may share a name
+    atomic_write_bytes(path, found.picture)
+    return {**found.values, "picture": str(path)}
+
+
+def _row(answer: dict[str, Any]) -> tuple[str, ...]:
     if "error" in answer:
-        return (answer["path"], f"error: {answer['error']}", "", "")
+        return (answer["path"], f"error: {answer['error']}", "", "", "")
     best, *others = answer["top"]
     then = ", ".join(f"{score['label']} {100 * score['probability']:.1f}%" for score in others)
-    return (answer["path"], best["label"], f"{100 * best['probability']:.1f}%", then)
+    picture = answer.get("explanation", {}).get("picture", "")
+    return (answer["path"], best["label"], f"{100 * best['probability']:.1f}%", then, picture)

@@ -23,7 +23,10 @@ main > .soft:first-child { margin-top: 1.2rem; }
 .maps { list-style: none; margin: 0.8rem 0 0; padding: 0; display: grid; gap: 0.9rem;
   grid-template-columns: repeat(auto-fill, minmax(min(46%, 10rem), 1fr)); }
 .maps img { width: 100%; height: auto; display: block; border-radius: 0.35rem; }
+.maps figcaption { overflow-wrap: anywhere; }
 .maps figcaption span { display: block; color: var(--soft); }
+#scores td:first-child { white-space: nowrap; }
+#scores p { margin-top: 1rem; }
 """
 
 
@@ -147,14 +150,12 @@ def _image(row: Sequence[Cell], heads: Sequence[str]) -> str:
 def _means(records: Sequence[Record], seed: int) -> str:
     summaries = summarize(records, seed)
     deletion, insertion = random_means(records)
-    stages = [stage for stage, _ in summaries[0].likeness]
     heads = [
         ("method", "方法"),
         ("deletion", "删除"),
         ("better than random by", "优于随机"),
         ("insertion", "插入"),
         ("better than random by", "优于随机"),
-        *((f"random to {stage}", f"随机至 {stage}") for stage in stages),
     ]
     lines = [
         [
@@ -163,24 +164,34 @@ def _means(records: Sequence[Record], seed: int) -> str:
             gain_text(summary.deletion_gain),
             f"{summary.insertion:.3f}",
             gain_text(summary.insertion_gain),
-            *(f"{value:.2f}" for _, value in summary.likeness),
         ]
         for summary in summaries
     ]
-    lines.append(["random map", f"{deletion:.3f}", "", f"{insertion:.3f}", "", *("" for _ in stages)])
-    rows = ["<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in line) + "</tr>" for line in lines]
-    english, chinese = "", ""
-    if stages:
-        english = (
-            " On the right: how alike the map stays (rank correlation) when weights are replaced by random "
-            "ones, from the classifier down to a stage; low is good."
-        )
-        chinese = "右侧：从分类器到某一级的权重换成随机值后热图的相似程度（秩相关），越低越好。"
+    lines.append(["random map", f"{deletion:.3f}", "", f"{insertion:.3f}", ""])
     note = paragraph(
         f"Means of {summaries[0].images} images. Deletion: area under the probability of the class while the "
         "most important pixels vanish; low is good. Insertion: while they come back into a blurred image; "
-        "high is good. In brackets the 95% interval, by bootstrap over the images." + english,
+        "high is good. In brackets the 95% interval, by bootstrap over the images.",
         f"{summaries[0].images} 张图片的平均值。删除：依次去掉最重要的像素时类别概率曲线下的面积，越低越好。"
-        "插入：把它们放回模糊图片时的面积，越高越好。括号内为按图片自助法得到的 95% 区间。" + chinese,
+        "插入：把它们放回模糊图片时的面积，越高越好。括号内为按图片自助法得到的 95% 区间。",
     )
-    return f'<section id="scores"><h2>{both("Scores", "得分")}</h2>{note}{table(heads, rows)}</section>'
+    body = note + table(heads, _cells(lines)) + _likeness(summaries)
+    return f'<section id="scores"><h2>{both("Scores", "得分")}</h2>{body}</section>'
+
+
+def _likeness(summaries: Sequence[Summary]) -> str:
+    stages = [stage for stage, _ in summaries[0].likeness]
+    if not stages:
+        return ""
+    note = paragraph(
+        "How alike the map stays (rank correlation) when weights are replaced by random ones, from the "
+        "classifier down to a stage; low is good: such a map shows what was learnt.",
+        "从分类器到某一级的权重换成随机值后热图的相似程度（秩相关），越低越好：说明热图取决于学到的内容。",
+    )
+    heads = [("method", "方法"), *((f"random to {stage}", f"随机至 {stage}") for stage in stages)]
+    lines = [[summary.method, *(f"{value:.2f}" for _, value in summary.likeness)] for summary in summaries]
+    return note + table(heads, _cells(lines))
+
+
+def _cells(lines: Sequence[Sequence[str]]) -> list[str]:
+    return ["<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in line) + "</tr>" for line in lines]

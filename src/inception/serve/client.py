@@ -1,5 +1,6 @@
 """Asking a running server: one connection kept open, busy answers waited for."""
 
+import base64
 import http.client
 import json
 import ssl
@@ -8,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 from inception.data.archives import open_archive
 from inception.data.decode import EXTENSIONS
@@ -40,6 +41,19 @@ class ClientOptions:
             values["model"] = self.model
         values |= {name: 1 for name in ("auxiliary", "unknown") if getattr(self, name)}
         return urlencode(values)
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Why an image has its answer.
+
+    Attributes:
+        picture: PNG, the map laid over what the network sees.
+        values: the server's other values: `target`, `method`, `signed`, `places`, `modules`, `kinds`.
+    """
+
+    picture: bytes
+    values: dict[str, Any]
 
 
 class Client:
@@ -75,25 +89,66 @@ class Client:
 
         Raises ServerError when there is none: no server, no permission, busy for too long, a failure.
         """
-        path = f"{self._prefix}/classify?{options.query()}"
-        for attempt in range(1, MAX_TRIES + 1):
-            status, retry_seconds, answer = self._post(path, image)
-            if status == 503 and attempt < MAX_TRIES:
-                time.sleep(retry_seconds)
-                continue
-            break
+        status, answer = self._ask("POST", f"/classify?{options.query()}", image)
         if status == 200 and answer.get("results"):
             result: dict[str, Any] = answer["results"][0]
             return {key: value for key, value in result.items() if key != "path"}
         said = answer.get("error", "no reason given")
         if status in (413, 415, 422) or (status == 400 and answer.get("results")):
             return {"error": said}
-        raise ServerError(f"{self.url} answers {status}: {said}")
+        raise self._refused(status, answer)
 
-    def _post(self, path: str, body: bytes) -> tuple[int, float, dict[str, Any]]:
+    def explain(
+        self, image: bytes, method: str, target: int | None = None, model: str | None = None
+    ) -> Explanation:
+        """Where in one encoded image, which can be read, the answer comes from.
+
+        Args:
+            image: a file's bytes.
+            method: as of `inception explain`.
+            target: position of the class; None: the answer.
+            model: name of the model; None: the server's first.
+
+        Raises ServerError when there is no explanation, also for a model that cannot be explained.
+        """
+        values = {"method": method, "target": target, "model": model}
+        query = urlencode({key: value for key, value in values.items() if value is not None})
+        status, answer = self._ask("POST", f"/explain?{query}", image)
+        if status != 200 or "pictures" not in answer:
+            raise self._refused(status, answer)
+        picture = base64.b64decode(answer["pictures"]["overlay"])
+        names = ("target", "method", "signed", "places", "modules", "kinds")
+        return Explanation(picture, {name: answer[name] for name in names})
+
+    def labels(self, model: str | None = None) -> list[str]:
+        """The classes of a model, None: of the server's first. Raises ServerError."""
+        if model is None:
+            status, answer = self._ask("GET", "/models")
+            if status != 200 or not answer.get("models"):
+                raise self._refused(status, answer)
+            model = str(answer["models"][0]["name"])
+        status, answer = self._ask("GET", f"/v2/models/{quote(model, safe='')}")
+        if status != 200:
+            raise self._refused(status, answer)
+        return list(answer["labels"])
+
+    def _refused(self, status: int, answer: dict[str, Any]) -> ServerError:
+        return ServerError(f"{self.url} answers {status}: {answer.get('error', 'no reason given')}")
+
+    def _ask(self, verb: str, path: str, body: bytes | None = None) -> tuple[int, dict[str, Any]]:
+        """Status and document; a busy server is asked again."""
+        for _ in range(MAX_TRIES - 1):
+            status, retry_seconds, answer = self._request(verb, path, body)
+            if status != 503:
+                return status, answer
+            time.sleep(retry_seconds)
+        status, _, answer = self._request(verb, path, body)
+        return status, answer
+
+    def _request(self, verb: str, path: str, body: bytes | None) -> tuple[int, float, dict[str, Any]]:
         for again in (True, False):
             try:
-                self._connection.request("POST", path, body, self._headers)
+                self._connection.request(verb, self._prefix + path, body, self._headers)
                 response = self._connection.getresponse()
                 content = response.read()
                 break
