@@ -51,9 +51,13 @@ def test_modern_picks_by_the_data():
     many = chosen(side=32, images=50_000)
     assert (many.model, many.batch_size, many.whiten, many.epochs) == ("inception_small", 256, "yes", 20)
     assert chosen(side=32, images=50_000, model="googlenet").model == "googlenet"
-    assert chosen(side=32, images=50_000, normalized=False).whiten == "no"
     assert chosen(side=32, images=50_000, whiten="no").whiten == "no"
     assert chosen(side=32, weights="b").model == ""
+    # Other networks keep what was measured for them, and so do weights whatever their network.
+    for options in ({"model": "googlenet_bn"}, {"weights": "b", "recipe": "fast"}):
+        other = chosen(side=32, images=50_000, **options)
+        assert (other.batch_size, other.learning_rate, other.augment) == (128, 0.05, "cutout")
+        assert (other.schedule, other.label_smoothing, other.whiten, other.epochs) == ("cosine", 0.1, "no", 8)
     assert chosen(side=32, images=50_000, optimizer="sgd").learning_rate == 0.2
     assert chosen(side=32, images=500, optimizer="sgd").learning_rate == 0.05
     assert chosen(side=300, optimizer="adamw").weight_decay == 0.05
@@ -84,7 +88,10 @@ def test_they_are_printed(capsys):
     assert [item["name"] for item in json.loads(capsys.readouterr().out)] == list(RECIPES)
     assert run(["recipes", "fast", "--json"]) == 0
     content = json.loads(capsys.readouterr().out)
-    assert content["values"]["batch_size"]["value"] == {"by": "images", "choices": {"few": 32, "many": 256}}
+    assert content["values"]["batch_size"]["value"] == {
+        "by": "images",
+        "choices": {"few": 32, "many": {"by": "model", "choices": {"inception_small": 256, "other": 128}}},
+    }
     assert run(["recipes", "classic"]) == 2
     assert run(["recipes", "modern"]) == 2
 

@@ -223,4 +223,6 @@ def resolve(
 def facts_of(config: TrainConfig, small: bool, normalized: bool) -> dict[str, str]:
     """What a recipe's choices may depend on, besides the number of images."""
     facts = {"size": "small" if small else "large", "network": "normalized" if normalized else "plain"}
+    if config.model or config.weights:
+        facts["model"] = config.model
     return facts if config.optimizer == "auto" else {**facts, "optimizer": config.optimizer}
