@@ -41,8 +41,8 @@ class Views:
 
 @dataclass(frozen=True)
 class By:
-    """One of `choices`, by the run's `fact`: `size` (small, large), `images` (few, many), `model` (its name) or
-    `optimizer`.
+    """One of `choices`, by the run's `fact`: `size` (small, large), `images` (few, many), `model` or
+    `optimizer` (their names).
 
     `network` tells networks with batch normalisation (normalized) from others (plain). The choice named
     `other` stands for every one that is not named.
