@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -285,7 +286,10 @@ def test_ctrl_c_saves_says_how_to_go_on_and_exits_130(shapes, tmp_path):
     assert json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[0])["epoch"] == 1
 
 
-def test_a_second_signal_acts_as_ever():
+def test_a_second_signal_acts_as_ever(request):
+    # A shell that starts the tests in the background has them ignore it.
+    request.addfinalizer(partial(signal.signal, signal.SIGINT, signal.getsignal(signal.SIGINT)))
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with pytest.raises(KeyboardInterrupt), stop_on_signals() as stop:
         assert not stop.requested
         signal.raise_signal(signal.SIGINT)
