@@ -9,6 +9,8 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 
 from inception.errors import TrainingError, UsageError, first_line
 
@@ -83,6 +85,18 @@ def was_restarted() -> bool:
     return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
 
 
+def _join(backend: str) -> None:
+    """Become one of the group, at addresses that no earlier attempt has left behind.
+
+    On one machine a restart finds torchrun's store as the dead processes left it: without a name for each
+    attempt, a process may take a dead one's address for its neighbour's and wait for it in vain.
+    """
+    store, rank, count = next(rendezvous("env://", timeout=TIMEOUT))
+    if os.environ.get("LOCAL_WORLD_SIZE") == str(count):
+        store = PrefixStore(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+    dist.init_process_group(backend, store=store, rank=rank, world_size=count, timeout=TIMEOUT)
+
+
 @contextmanager
 def joined(device_type: str) -> Iterator[Ranks]:
     """The processes that `torchrun` started, joined during the block; without it, this one alone.
@@ -94,7 +108,7 @@ def joined(device_type: str) -> Iterator[Ranks]:
         yield ALONE
         return
     try:
-        dist.init_process_group("nccl" if device_type == "cuda" else "gloo", timeout=TIMEOUT)
+        _join("nccl" if device_type == "cuda" else "gloo")
     except (RuntimeError, ValueError) as error:
         raise UsageError(f"the processes cannot be joined ({first_line(error)}): use torchrun") from error
     try:
