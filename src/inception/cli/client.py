@@ -24,6 +24,11 @@ class _Why:
     method: str
     target: str | None
 
+    @property
+    def single(self) -> bool:
+        """Whether `output` is one picture."""
+        return self.output.suffix.lower() == ".png"
+
 
 @click.command(short_help="Ask a server about images.")
 @click.argument("url")
@@ -93,7 +98,7 @@ def _answers(
 
     images = read_images(paths, sys.stdin)
     target = None if why is None else _prepare(connection, why, options.model)
-    if why is not None and why.output.suffix.lower() == ".png":
+    if why is not None and why.single:
         first = list(islice(images, 2))
         if len(first) > 1:
             raise click.UsageError(f"{why.output} holds the explanation of one image: name a folder for many")
@@ -113,7 +118,7 @@ def _prepare(connection: "Client", why: _Why, model: str | None) -> int | None:
     from inception.errors import UsageError
 
     try:
-        folder = why.output.parent if why.output.suffix.lower() == ".png" else why.output
+        folder = why.output.parent if why.single else why.output
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"cannot write {why.output}: {error.strerror or error}") from error
@@ -136,9 +141,8 @@ def _explain(
     from inception.files import atomic_write_bytes
 
     found = connection.explain(content, why.method, target, model)
-    path = why.output
-    if path.suffix.lower() != ".png":
-        path = path / f"{number:04}-{Path(name).stem}.png"  # files of several folders may share a name
+    # Files of several folders may share a name.
+    path = why.output if why.single else why.output / f"{number:04}-{Path(name).stem}.png"
     atomic_write_bytes(path, found.picture)
     return {**found.values, "picture": str(path)}
 

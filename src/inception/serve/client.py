@@ -93,9 +93,8 @@ class Client:
         if status == 200 and answer.get("results"):
             result: dict[str, Any] = answer["results"][0]
             return {key: value for key, value in result.items() if key != "path"}
-        said = answer.get("error", "no reason given")
         if status in (413, 415, 422) or (status == 400 and answer.get("results")):
-            return {"error": said}
+            return {"error": _reason(answer)}
         raise self._refused(status, answer)
 
     def explain(
@@ -133,7 +132,7 @@ class Client:
         return list(answer["labels"])
 
     def _refused(self, status: int, answer: dict[str, Any]) -> ServerError:
-        return ServerError(f"{self.url} answers {status}: {answer.get('error', 'no reason given')}")
+        return ServerError(f"{self.url} answers {status}: {_reason(answer)}")
 
     def _ask(self, verb: str, path: str, body: bytes | None = None) -> tuple[int, dict[str, Any]]:
         """Status and document; a busy server is asked again."""
@@ -171,6 +170,10 @@ class Client:
     def close(self) -> None:
         """Close the connection."""
         self._connection.close()
+
+
+def _reason(answer: dict[str, Any]) -> str:
+    return str(answer.get("error", "no reason given"))
 
 
 def read_images(paths: Iterable[str], listing: Iterable[str]) -> Iterator[tuple[str, bytes | str]]:
