@@ -86,10 +86,16 @@ def lay_out(files: list[bytes], folder: Path, copies: int) -> None:
             (folder / split / "ab"[number % 2] / f"{number:05}.jpg").write_bytes(data)
 
 
-def our_epoch(folder: Path, augment: Augment, workers: int, keep: bool, fast: bool) -> Epoch:
-    """Our loader; `keep` decoded photographs in memory, or decode each time; `fast`: with simplejpeg."""
+def our_epoch(folder: Path, augment: Augment, workers: int, keep: str, fast: bool) -> Epoch:
+    """Our loader; `keep` photographs in "memory", on "disk", or decode each time; `fast`: with simplejpeg."""
     dataset = open_dataset(folder)
-    loader = Loader(dataset, dataset.split("train"), workers, cache_bytes=2**32 if keep else 0)
+    loader = Loader(
+        dataset,
+        dataset.split("train"),
+        workers,
+        cache_bytes=2**32 if keep == "memory" else 0,
+        cache_folder=folder if keep == "disk" else None,
+    )
     preprocess = Preprocess(height=SIDE, width=SIDE)
     epochs = iter(range(10**6))
     decoder = photo_module.FAST
@@ -173,11 +179,10 @@ def contenders(folder: Path, colour: float, workers: int) -> dict[str, Epoch]:
     """Name -> one epoch. Without workers, ours still has its one thread."""
     augment = Augment(min_area=0.08, aspect=(3 / 4, 4 / 3), photometric=colour)
     threads = max(workers, 1)
-    found = (
-        {f"{OURS}": our_epoch(folder, augment, threads, keep=False, fast=True)} if photo_module.FAST else {}
-    )
-    found[f"{OURS}, Pillow alone"] = our_epoch(folder, augment, threads, keep=False, fast=False)
-    found[f"{OURS}, kept in memory"] = our_epoch(folder, augment, threads, keep=True, fast=True)
+    found = {f"{OURS}": our_epoch(folder, augment, threads, keep="", fast=True)} if photo_module.FAST else {}
+    found[f"{OURS}, Pillow alone"] = our_epoch(folder, augment, threads, keep="", fast=False)
+    found[f"{OURS}, kept in memory"] = our_epoch(folder, augment, threads, keep="memory", fast=True)
+    found[f"{OURS}, kept on disk"] = our_epoch(folder, augment, threads, keep="disk", fast=True)
     found["torchvision, Pillow"] = torchvision_epoch(folder, colour, workers)
     found["torchvision, own decoder, v2"] = loader_epoch(DecodedByTorchvision(folder, colour), workers)
     try:

@@ -1,7 +1,10 @@
 """Every image once, in a fixed order, whatever the threads do; and what is unreadable is counted."""
 
+import errno
+import os
 import threading
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,7 +18,7 @@ from inception.data.augment import AUGMENTS
 from inception.data.loader import Loader, training_order
 from inception.data.preprocess import Preprocess
 from inception.data.sources import open_dataset
-from inception.errors import DataError
+from inception.errors import DataError, UsageError
 
 SMALL = Preprocess(height=16, width=16)
 
@@ -147,7 +150,7 @@ def test_kept_photographs_stay_within_the_limit(shapes):
     limit = 40_000
     loader = make_loader(shapes, cache_bytes=limit)
     collected(loader)
-    held = sum(pixels.nbytes for pixels in loader._memory.photos().values())
+    held = sum(pixels.nbytes for pixels in loader._memory._photos.values())
     assert limit - 60 * 60 * 3 < held <= limit
     assert held == loader._memory._bytes
 
@@ -189,27 +192,66 @@ def photographs(tmp_path_factory):
 
 
 @pytest.mark.parametrize("name, side", [("paper", 48), ("crop", 160), ("crop", 32), ("shift", 48)])
-def test_views_of_photographs_do_not_depend_on_what_is_kept(photographs, name, side):
+def test_views_of_photographs_do_not_depend_on_what_is_kept(photographs, name, side, tmp_path):
     """Whole and kept, or decoded only down to the cut's end: the same bits, with and without simplejpeg."""
     small = Preprocess(height=side, width=side)
 
-    def views(cache_bytes: int) -> torch.Tensor:
-        loader = make_loader(photographs, cache_bytes=cache_bytes)
+    def views(cache_bytes: int, cache_folder: Path | None = None) -> torch.Tensor:
+        loader = make_loader(photographs, cache_bytes=cache_bytes, cache_folder=cache_folder)
         batches = [b for e in range(3) for b in loader.training_batches(small, AUGMENTS[name], 4, 0, e)]
         return torch.cat([batch.images for batch in batches])
 
     expected = views(0)
     assert torch.equal(views(2**30), expected)
     assert torch.equal(views(3 * 240 * 180 * 3), expected)
+    assert torch.equal(views(3 * 240 * 180 * 3, tmp_path), expected)
+    assert list(tmp_path.iterdir()) == []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(photo, "FAST", None)
         assert torch.equal(views(0), expected)
 
 
+def test_each_photograph_is_decoded_once_when_the_rest_goes_to_the_disk(photographs, tmp_path, monkeypatch):
+    loader = make_loader(photographs, cache_bytes=3 * 240 * 180 * 3, cache_folder=tmp_path)
+    small, opened = Preprocess(height=48, width=48), []
+    open_photo = module.open_photo
+    monkeypatch.setattr(
+        module, "open_photo", lambda data, name, reduce: opened.append(name) or open_photo(data, name, reduce)
+    )
+    for epoch in range(3):
+        list(loader.training_batches(small, AUGMENTS["paper"], 4, 0, epoch))
+    assert sorted(opened) == sorted(sample.path for sample in loader.samples)
+
+
+def test_a_full_disk_costs_speed_alone(photographs, tmp_path, monkeypatch):
+    small = Preprocess(height=48, width=48)
+    [expected] = make_loader(photographs).training_batches(small, AUGMENTS["paper"], 8, 0, 0)
+    loader = make_loader(photographs, workers=1, cache_bytes=0, cache_folder=tmp_path)
+    written = []
+
+    def pwrite(file: int, data: memoryview, start: int) -> int:
+        if len(written) == 5:  # half-way through the third photograph
+            raise OSError(errno.ENOSPC, "No space left on device")
+        written.append(start)
+        return real(file, data[: -(-len(data) // 2)] if len(written) % 2 else data, start)
+
+    real = os.pwrite
+    monkeypatch.setattr(os, "pwrite", pwrite)
+    for _ in range(2):
+        [batch] = loader.training_batches(small, AUGMENTS["paper"], 8, 0, 0)
+        assert torch.equal(batch.images, expected.images)
+    assert not loader._memory.has_room((1, 1))
+
+
+def test_a_folder_that_cannot_be_written_is_said(photographs, tmp_path):
+    with pytest.raises(UsageError, match=r"cannot keep photographs in .*absent: No such file"):
+        make_loader(photographs, cache_folder=tmp_path / "absent")
+
+
 def test_large_photographs_are_kept_reduced(photographs):
     loader, small = make_loader(photographs), Preprocess(height=32, width=32)
     list(loader.training_batches(small, AUGMENTS["crop"], 4, 0, 0))
-    assert {pixels.shape for pixels in loader._memory.photos().values()} == {(90, 120, 3)}
+    assert {pixels.shape for pixels in loader._memory._photos.values()} == {(90, 120, 3)}
     assert loader.image(0).size == (240, 180)
 
 

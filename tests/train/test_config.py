@@ -60,6 +60,8 @@ OTHER = {
     "precision": "float32",
     "device": "cpu",
     "workers": 3,
+    "cache_gib": 0.5,
+    "cache_folder": "somewhere",
     "seed": 11,
     "strict": True,
     "checkpoint_seconds": 30.0,
@@ -181,6 +183,8 @@ IMPOSSIBLE = {
     "dropout": [-0.5, 1.0],
     "val_fraction": [-0.1, 1.0],
     "workers": [0, -1],
+    "cache_gib": 0.5,
+    "cache_folder": "somewhere",
     "seed": [-1, 2**63],
     "accumulation": [0, -1],
     "mixup": [-0.1, float("nan")],
@@ -228,7 +232,17 @@ def chosen(images: int = 1000, side: int = 300, start_side: int = 0, flip_safe: 
 
 
 def automatic_values(config: TrainConfig) -> set[str]:
-    stay = {"output", "model", "weights", "data_root", "dropout", "device", "precision", "seed"}
+    stay = {
+        "output",
+        "model",
+        "weights",
+        "data_root",
+        "cache_folder",
+        "dropout",
+        "device",
+        "precision",
+        "seed",
+    }
     if not config.weights or config.recipe != "finetune":
         stay.add("unfreeze")
     return {

@@ -57,11 +57,20 @@ def test_a_manifest_cut_off_anywhere(folder, share):
         load_bundle(folder)
 
 
-@pytest.mark.parametrize("schema", [3, 0, "1", None, [1]])
+@pytest.mark.parametrize("schema", [3, 0, "1", None, [1], ["deep"] * 1000])
 def test_another_schema_asks_for_an_update(folder, schema):
     edit(folder, lambda manifest: manifest.update(schema=schema))
-    with pytest.raises(BundleError, match="reads schema 1 and 2: update inception"):
+    with pytest.raises(BundleError, match="reads schema 1 and 2: update inception") as caught:
         load_bundle(folder)
+    assert len(str(caught.value)) < len(str(folder)) + 200
+
+
+@pytest.mark.parametrize("name", ["resize", "interpolation", "color"])
+def test_a_rule_of_preprocessing_that_is_a_whole_tree_gets_a_short_answer(folder, name):
+    edit(folder, lambda manifest: manifest["preprocess"].update({name: [{"a": ["deep"] * 1000}]}))
+    with pytest.raises(BundleError) as caught:
+        load_bundle(folder)
+    assert len(str(caught.value)) < len(str(folder)) + 300
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import islice
+from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -70,7 +71,8 @@ class Loader:
         dataset, samples: where the images are.
         workers: decoding threads (the decoders work outside Python's lock).
         strict: raise on the first unreadable image; otherwise skip it and note it in `unreadable`.
-        cache_bytes: of views or photographs that are kept.
+        cache_bytes: of views or photographs that are kept in memory.
+        cache_folder: where photographs are kept that memory has no room for, while the process lives.
         unreadable: path -> reason.
         rank, ranks: this process's number and how many there are; each loads its share of every batch.
         balanced: draw training images so that every class is as frequent as the others.
@@ -81,6 +83,7 @@ class Loader:
     workers: int = 2
     strict: bool = False
     cache_bytes: int = CACHE_BYTES
+    cache_folder: Path | None = None
     unreadable: dict[str, str] = field(default_factory=dict)
     rank: int = 0
     ranks: int = 1
@@ -88,7 +91,7 @@ class Loader:
     _kept: Kept | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        self._memory = self._kept = self._kept or Kept(self.cache_bytes)
+        self._memory = self._kept = self._kept or Kept(self.cache_bytes, self.cache_folder)
         self._labels = np.array([sample.label for sample in self.samples], dtype=np.int64)
 
     def __len__(self) -> int:
@@ -173,7 +176,6 @@ class Loader:
 
     def _cuts(self, preprocess: Preprocess, augment: Augment, seed: int, epoch: int) -> Make:
         """A random cut of each image; of one that cannot be kept, no more is decoded than the cut needs."""
-        kept = self._memory.photos()
         reduce = training_reduction(preprocess, augment)
         shape = (preprocess.in_chans, preprocess.height, preprocess.width)
 
@@ -184,7 +186,7 @@ class Loader:
             for place, index in enumerate((draws % len(self)).tolist()):
 
                 def cut(place: int = place, index: int = index) -> None:
-                    pixels = kept.get(index)
+                    pixels = self._memory.photo(index)
                     photo = self._photo(index, reduce) if pixels is None else Decoded(pixels)
                     cut_view(photo, preprocess, augment, numbers[place], images[place])
 

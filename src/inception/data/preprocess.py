@@ -199,7 +199,7 @@ def _check(preprocess: Preprocess) -> None:
         f"height and width must be whole numbers in 1..{MAX_SIDE}": not all(
             type(side) is int and 1 <= side <= MAX_SIDE for side in sides
         ),
-        f"resize must be crop, shortest, squash or pad, not {preprocess.resize!r}": preprocess.resize
+        f"resize must be crop, shortest, squash or pad, not {preprocess.resize!r:.60}": preprocess.resize
         not in ("crop", "shortest", "squash", "pad"),
         f"interpolation must be one of {', '.join(RESAMPLING)}": preprocess.interpolation not in RESAMPLING,
         f"color must be one of {', '.join(CHANNELS)}": preprocess.color not in CHANNELS,

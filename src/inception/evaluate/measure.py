@@ -137,7 +137,7 @@ def _open_as_trained(data: str | Path, classifier: Classifier, data_root: Path |
     fraction, seed = recipe.get("val_fraction", 0.1), recipe.get("seed", 0)
     if not (isinstance(fraction, float | int) and 0 <= fraction < 1 and isinstance(seed, int)):
         raise BundleError(
-            f"the bundle's recipe has an impossible val_fraction ({fraction!r}) or seed ({seed!r})"
+            f"the bundle's recipe has an impossible val_fraction ({fraction!r:.60}) or seed ({seed!r:.60})"
         )
     return open_dataset(data, data_root=data_root, val_fraction=fraction, seed=seed)
 

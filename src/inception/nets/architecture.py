@@ -112,11 +112,11 @@ def _build(
     if width <= 0:
         raise ValueError(f"width must be positive, not {width}")
     if stem not in ("large", "small"):
-        raise ValueError(f"stem must be 'large' (224x224) or 'small' (32x32), not {stem!r}")
+        raise ValueError(f"stem must be 'large' (224x224) or 'small' (32x32), not {stem!r:.60}")
     small = stem == "small"
     rule = next(iter(architecture.min_sizes)) if padding is None else padding
     if rule not in architecture.min_sizes:
-        raise ValueError(f"padding must be one of {', '.join(architecture.min_sizes)}, not {rule!r}")
+        raise ValueError(f"padding must be one of {', '.join(architecture.min_sizes)}, not {rule!r:.60}")
     if batch_norm_scale is not None and not architecture.style.batch_norm:
         raise ValueError("it has no batch normalisation: leave batch_norm_scale out")
     choices = {
@@ -151,7 +151,7 @@ def _rows(architecture: Architecture, style: Style, small: bool, variants: dict[
     for name, value in variants.items():
         known = architecture.variants[name]
         if value not in known:
-            raise ValueError(f"{name} must be {' or '.join(map(str, known))}, not {value!r}")
+            raise ValueError(f"{name} must be {' or '.join(map(str, known))}, not {value!r:.60}")
         changes |= known[value]
     if small:
         changes |= architecture.small_stem

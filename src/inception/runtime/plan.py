@@ -98,7 +98,7 @@ def _parse(text: bytes) -> Plan:
         raise ValueError("it has another schema than this version reads")
     plan = Plan(**values)
     if plan.engine not in ARTEFACTS or plan.precision not in PRECISIONS:
-        raise ValueError(f"unknown engine {plan.engine!r} or precision {plan.precision!r}")
+        raise ValueError(f"unknown engine {plan.engine!r:.60} or precision {plan.precision!r:.60}")
     if not all(type(value) is int and 1 <= value <= 4096 for value in (plan.threads, plan.batch)):
         raise ValueError("threads and batch must be whole numbers in 1..4096")
     return plan

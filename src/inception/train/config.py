@@ -98,6 +98,11 @@ class TrainConfig:
         "auto", "torch.compile the network; auto: on CUDA, in runs long enough", ("auto", "yes", "no")
     )
     workers: int = _option(2, "decoding threads")
+    cache_gib: float = _option(2.0, "GiB of memory for decoded images")
+    cache_folder: str = _option(
+        "",
+        "where decoded photographs are kept during the run that this memory has no room for; default nowhere",
+    )
     seed: int = _option(0, "seed of weights, order, views and dropout")
     strict: bool = _option(False, "stop at the first unreadable image instead of skipping it")
     checkpoint_seconds: float = _option(60.0, "time between checkpoints")
@@ -161,6 +166,7 @@ def _check(config: TrainConfig) -> None:
         "dropout": (0.0, 0.99),
         "val_fraction": (0.0, 0.9),
         "workers": (1, 256),
+        "cache_gib": (0.0, 65_536.0),
         "accumulation": (1, 65_536),
         "mixup": (0.0, 100.0),
         "cutmix": (0.0, 100.0),

@@ -77,7 +77,7 @@ def parse_manifest(data: bytes, path: Path) -> dict[str, Any]:
     schema = manifest["schema"]
     if schema not in (SCHEMA, LABELS_SCHEMA):
         raise BundleError(
-            f"{path} has schema {schema}; this version reads schema {SCHEMA} and {LABELS_SCHEMA}: "
+            f"{path} has schema {schema!r:.60}; this version reads schema {SCHEMA} and {LABELS_SCHEMA}: "
             "update inception"
         )
     _check_kinds(manifest)

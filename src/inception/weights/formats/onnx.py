@@ -134,7 +134,9 @@ class _Reader:
     def _outside(self, name: str, location: dict[str, str]) -> memoryview:
         file = location.get("location", "")
         if not file or Path(file).name != file:
-            raise WeightsError(f"{self.path}: tensor {name} lies in {file!r}, which is not a file beside it")
+            raise WeightsError(
+                f"{self.path}: tensor {name} lies in {file!r:.60}, which is not a file beside it"
+            )
         if file not in self.outside:
             beside = self.path.with_name(file)
             if beside.is_symlink() or not beside.is_file():
