@@ -119,7 +119,7 @@ def test_table3_as_table_and_as_json(inception, trained, other, shapes):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--crops", "11"], "--crops knows single, 1, 10, 12, 144, dense, not '11'"),
+        (["--crops", "11"], "--crops knows single, 2, 6, 1, 10, 12, 144, dense, not '11'"),
         (["--crops", "1,10"], "add --table3"),
         (["--ensemble", "equal"], "--ensemble needs two bundles or more"),
         (["--table3", "--per-class", "x.csv"], "--per-class is of one classifier"),

@@ -5,18 +5,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from PIL import Image
 
 from inception.data.preprocess import Preprocess
 from inception.data.sources import open_dataset
 from inception.errors import DataError, UsageError
 from inception.evaluate.answers import collect_answers
-from inception.evaluate.crops import CROPS, View, crop_views, cut_views, see
+from inception.evaluate.crops import CROPS, OWN, View, crop_views, cut_views, own_views, see
 from inception.evaluate.dense import dense_input, dense_probabilities
 from inception.nets.dense import map_window
 from inception.runtime.classifier import Classifier
 
-SQUARED = tuple(name for name in CROPS if name not in ("single", "dense"))
+SQUARED = tuple(name for name in CROPS if name not in (*OWN, "dense"))
 
 
 @pytest.fixture(scope="module")
@@ -107,8 +108,33 @@ def test_single_is_the_bundles_own_preprocessing_and_weights_are_shares():
     assert grey.pixels.shape == (12, 1, 32, 32)
 
 
+@pytest.mark.parametrize(("height", "width", "step"), [(32, 32, 1), (28, 40, 1), (224, 224, 7)])
+def test_own_views_are_the_view_mirrored_and_moved(height, width, step):
+    view = torch.randint(0, 256, (3, height, width), dtype=torch.uint8, generator=torch.manual_seed(0))
+    border = F.pad(view.float(), (step,) * 4, mode="reflect").byte()
+    lower_right = border[:, :height, :width]
+    upper_left = border[:, -height:, -width:]
+    expected = [picture for way in (view, lower_right, upper_left) for picture in (way, way.flip(2))]
+    assert torch.equal(own_views(view, 6), torch.stack(expected))
+    assert torch.equal(lower_right[:, step:, step:], view[:, :-step, :-step])
+
+
+@pytest.mark.parametrize("crops", ["2", "6"])
+def test_own_views_are_averaged_by_their_shares_for_inputs_of_any_shape(crops):
+    image, preprocess = gradient(90, 60), Preprocess(32, 48)
+    seen = see(image, ("single", crops), preprocess)
+    view = preprocess.apply(image)
+    assert torch.equal(seen.pixels, own_views(view, int(crops)))
+    shares = {"2": [0.5, 0.5], "6": [0.25, 0.25, 0.125, 0.125, 0.125, 0.125]}[crops]
+    assert seen.weights.tolist() == [[1.0] + [0.0] * (int(crops) - 1), shares]
+    both = see(image, ("10", crops), Preprocess(32, 32))
+    assert both.weights.shape == (2, 10 + int(crops))
+    assert both.weights.sum(axis=1).tolist() == pytest.approx([1.0, 1.0])
+    assert both.weights[0, 10:].tolist() == [0.0] * int(crops)
+
+
 def test_crops_need_a_square_input_and_a_known_name():
-    with pytest.raises(UsageError, match="--crops single"):
+    with pytest.raises(UsageError, match="--crops single, 2, 6"):
         see(gradient(60, 60), ("10",), Preprocess(32, 48))
     assert see(gradient(60, 60), ("single",), Preprocess(32, 48)).pixels.shape == (1, 3, 32, 48)
     with pytest.raises(UsageError, match="crops must be one of"):

@@ -45,7 +45,8 @@ SHOWN_CLASSES = 50
 @click.option("--split", default="auto", help="train, val, test, all; auto is test, else val, else all.")
 @click.option(
     "--crops",
-    help="single (as the bundle says, the default), 1, 10, 12, 144 or dense; several for --table3: 1,10,144.",
+    help="single (as the bundle says, the default), 2, 6, 1, 10, 12, 144 or dense; "
+    "several for --table3: 1,10,144.",
 )
 @click.option(
     "--ensemble",

@@ -21,7 +21,7 @@ from inception.evaluate.metrics import Evaluation, Interval
 from inception.evaluate.scores import FloatArray
 from inception.evaluate.significance import McNemar, mcnemar, mean_interval
 
-COSTS: dict[Crops, int] = {"single": 1, "1": 1, "10": 10, "12": 12, "144": 144}
+COSTS: dict[Crops, int] = {"single": 1, "2": 2, "6": 6, "1": 1, "10": 10, "12": 12, "144": 144}
 """Evaluations of the network an image; the paper's count, equal views included."""
 
 
