@@ -2,7 +2,8 @@
 
 A batch is whatever waits when the inference process is free, up to `max_batch`: nothing ever waits for
 company. When a full batch waits already, it is sent ahead, to be decoded while the one before is computed.
-Explanations take their turn in the same queue, but each is a batch of its own, and few may wait.
+Explanations wait in the same queue, but each is a batch of its own, few may wait, and images go first for a
+while.
 """
 
 import asyncio
@@ -22,6 +23,8 @@ from inception.serve.settings import RequestError, Settings, unavailable
 
 NO_GRADIENTS = "its engine has no gradients, or the server was started with --no-explain"
 _MAX_AHEAD = 2
+_EXPLANATION_YIELDS_SECONDS = 1.0
+"""So long an explanation lets images that came later go first: it takes as long as dozens of them."""
 _MAX_PAUSE_SECONDS = 30.0
 
 
@@ -237,10 +240,15 @@ class Engine:
         self._metrics.queue.set(len(self._queue))
 
     def _next_batch(self, size: int) -> list[Item]:
-        """The first images of the queue, up to `size` or the next explanation; or an explanation alone."""
-        batch = [self._queue.popleft()]
-        while self._queue and len(batch) < size and not (batch[0].explains or self._queue[0].explains):
-            batch.append(self._queue.popleft())
+        """The first images of the queue, up to `size`; or an explanation alone, whose turn it is."""
+        images = [item for item in self._queue if not item.explains][:size]
+        explanation = next((item for item in self._queue if item.explains), None)
+        batch = images
+        if explanation is not None:
+            yields = time.monotonic() - explanation.queued < _EXPLANATION_YIELDS_SECONDS
+            batch = images if images and yields else [explanation]
+        for item in batch:
+            self._queue.remove(item)
         return batch
 
     def _drop_expired(self) -> None:
