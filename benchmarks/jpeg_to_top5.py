@@ -78,8 +78,8 @@ def measure(works: dict[str, Callable[[], object]], images: int, rounds: int) ->
         {
             "pipeline": name,
             "ms_per_image": statistics.median(values),
-            "quartile_low": sorted(values)[len(values) // 4],
-            "quartile_high": sorted(values)[3 * len(values) // 4],
+            "quartile_low": statistics.quantiles(values, n=4)[0],
+            "quartile_high": statistics.quantiles(values, n=4)[2],
             "speedup": statistics.median(a / b for a, b in zip(times[THEIRS], values, strict=True)),
             "rounds": rounds,
         }

@@ -235,8 +235,8 @@ def rows_of(speeds: dict[str, list[float]], cores: int, title: str) -> list[dict
             "cores": cores,
             "loader": name,
             "images_per_s": statistics.median(values),
-            "quartile_low": sorted(values)[len(values) // 4],
-            "quartile_high": sorted(values)[3 * len(values) // 4],
+            "quartile_low": statistics.quantiles(values, n=4)[0],
+            "quartile_high": statistics.quantiles(values, n=4)[2],
             "ratio": statistics.median(ours / theirs for ours, theirs in zip(first, values, strict=True)),
             "rounds": len(values),
         }

@@ -82,7 +82,11 @@ def is_first_process() -> bool:
 
 def was_restarted() -> bool:
     """Whether `torchrun` has started the processes anew after one of them died."""
-    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
+    return _restarts() > 0
+
+
+def _restarts() -> int:
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
 
 
 def _join(backend: str) -> None:
@@ -93,7 +97,7 @@ def _join(backend: str) -> None:
     """
     store, rank, count = next(rendezvous("env://", timeout=TIMEOUT))
     if os.environ.get("LOCAL_WORLD_SIZE") == str(count):
-        store = PrefixStore(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+        store = PrefixStore(f"attempt {_restarts()}", store)
     dist.init_process_group(backend, store=store, rank=rank, world_size=count, timeout=TIMEOUT)
 
 
