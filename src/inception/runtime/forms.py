@@ -14,8 +14,11 @@ from inception.runtime.onnx_graph import to_onnx
 from inception.runtime.timing import Work, interleaved, ratio
 from inception.weights.bundle import Bundle
 
-ROUNDS, GAIN = 15, 0.98
-"""A rewrite is kept when the median of its time divided by the time without it is at most `GAIN`."""
+GAIN = 0.99
+"""A rewrite is kept when the median of its time divided by the time without it is at most this: it costs
+nothing but time, and less than a hundredth cannot be told from noise."""
+SECONDS, LEAST_ROUNDS, MOST_ROUNDS = 3.0, 15, 61
+"""Each rewrite is measured for about so long, within these numbers of rounds."""
 
 
 @dataclass(frozen=True)
@@ -86,19 +89,20 @@ def graph_of(bundle: Bundle, form: Form = Form()) -> bytes:
 
 
 def choose_form(
-    bundle: Bundle, prepare: Callable[[bytes], Work], rounds: int = ROUNDS
+    bundle: Bundle, prepare: Callable[[bytes], Work], rounds: int | None = None
 ) -> tuple[Form, dict[str, float]]:
     """The form that an engine runs fastest on this machine, found one rewrite after another.
 
     Args:
         bundle: whose network.
         prepare: makes one run in the engine of an ONNX graph.
-        rounds: measurements of each, in turns with the best form so far.
+        rounds: measurements of each, in turns with the best form so far; None: by the time one takes.
 
     Returns the form, and for each rewrite tried the median ratio of the time with it to the time without.
     """
     form = Form()
     best = prepare(graph_of(bundle, form))
+    rounds = rounds or _rounds(best)
     found: dict[str, float] = {}
     for name, change in _changes(bundle.build()).items():
         candidate = replace(form, **change)
@@ -108,6 +112,11 @@ def choose_form(
         if found[name] <= GAIN:
             form, best = candidate, work
     return form, found
+
+
+def _rounds(work: Work) -> int:
+    seconds = min(interleaved({"one": work}, 3)["one"])
+    return min(max(int(SECONDS / (2.0 * seconds)), LEAST_ROUNDS), MOST_ROUNDS)
 
 
 def _changes(network: Network) -> dict[str, dict[str, Any]]:
