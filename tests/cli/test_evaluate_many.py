@@ -178,3 +178,22 @@ def test_images_that_any_of_the_bundles_was_trained_on_are_not_measured(inceptio
         assert (content["split"], content["n"]) == ("test", alone["n"])
         top1 = {item["bundle"]: item["top1"] for item in content["bundles"]}
         assert top1[str(tmp_path / "pupil")] == alone["top1"]
+
+
+def test_a_bundle_of_several_labels_is_refused_at_any_place(inception, trained, other, shapes, tmp_path):
+    bundle = load_bundle(other)
+    save_bundle(replace(bundle, thresholds=(0.5, 0.5, 0.5)), tmp_path / "several")
+    for more in ([], ["--ensemble", "equal"]):
+        outcome = inception("evaluate", trained.bundle, tmp_path / "several", shapes, "--json", *more)
+        assert (outcome.code, outcome.out) == (2, "")
+        assert "several labels an image" in outcome.err
+    outcome = inception("evaluate", tmp_path / "several", shapes, "--table3", "--crops", "single")
+    assert (outcome.code, outcome.out) == (2, "")
+    assert "--table3 cannot be had" in outcome.err
+
+
+def test_a_part_of_the_images_keeps_the_temperature(inception, trained, shapes):
+    content = inception("evaluate", trained.bundle, shapes, "--limit", "1000", "--json").json()
+    whole = inception("evaluate", trained.bundle, shapes, "--json").json()
+    assert content["calibration"]["temperature"] == whole["calibration"]["temperature"] != 1.0
+    assert content["loss"] == pytest.approx(whole["loss"], rel=1e-4)

@@ -272,6 +272,9 @@ def test_statistics_files_that_are_none(tmp_path):
     (tmp_path / "text.npz").write_text("no")
     np.savez(tmp_path / "other.npz", mean=np.zeros(3))
     np.savez(tmp_path / "odd.npz", mu=np.zeros(3), sigma=np.zeros((2, 2)))
-    for name in ("text.npz", "other.npz", "odd.npz", "absent.npz"):
+    (tmp_path / "cut.npz").write_bytes((tmp_path / "odd.npz").read_bytes()[:100])
+    np.save(tmp_path / "array.npy", np.zeros(3))
+    (tmp_path / "array.npy").rename(tmp_path / "array.npz")
+    for name in ("text.npz", "other.npz", "odd.npz", "absent.npz", "cut.npz", "array.npz"):
         with pytest.raises(DataError, match=name):
             load_statistics(tmp_path / name)

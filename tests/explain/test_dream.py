@@ -85,6 +85,8 @@ def test_tiles_cover_a_length_evenly():
 def test_what_cannot_dream_says_so(network, preprocess):
     with pytest.raises(UsageError, match="too small"):
         dream(network, preprocess, Image.new("RGB", (40, 8)), TARGET, QUICK)
+    with pytest.raises(UsageError, match="the guide is too small"):
+        guided(["mixed4a"], make_network(stem="large"), preprocess, Image.new("RGB", (8, 8)))
     with pytest.raises(UsageError, match="one size only"):
         dream(make_network(head="fully_connected", image_size=32), preprocess, PICTURE, TARGET, QUICK)
     with pytest.raises(UsageError, match="a tile must have"):

@@ -71,7 +71,8 @@ def parse_back(objective, maps):
         ("a:1@0,5", lambda m: neuron("a", 1, (0, 5)).value(m)),
         ("a:0=3,2=-4", lambda m: direction("a", {0: 3.0, 2: -4.0}).value(m)),
         ("logits:tiger cat", lambda m: m["logits"][:, 3]),
-        ("logits:4", lambda m: m["logits"][:, 4]),
+        ("logits:3", lambda m: m["logits"][:, 3]),
+        ("logits:7", lambda m: m["logits"][:, 4]),
         ("a:0 + 0.5 * b:1 - a:2", lambda m: parts(m, 0) + 0.5 * channel("b", 1).value(m) - parts(m, 2)),
         ("a:0 * b:1 + a:2", lambda m: parts(m, 0) * channel("b", 1).value(m) + parts(m, 2)),
     ],
@@ -84,7 +85,9 @@ def parts(maps, index):
     return channel("a", index).value(maps)
 
 
-@pytest.mark.parametrize("text", ["", ":3", "a:", "a:x", "a:0=", "2", "a:1@", "logits:dog", "logits:fox"])
+@pytest.mark.parametrize(
+    "text", ["", ":3", "a:", "a:x", "a:0=", "2", "a:1@", "logits:dog", "logits:fox", "a:1=1.2.3"]
+)
 def test_what_it_cannot_read(text):
     with pytest.raises(UsageError):
         parse(text, LABELS)
@@ -96,6 +99,7 @@ def test_labels_are_found_by_any_clear_part():
     assert find_label("tabby", LABELS) == 2
     assert find_label("7", LABELS) == 4  # a label goes before a number
     assert find_label("3", LABELS) == 3
+    assert find_label("1", ["n00000012 cat", "n00000011 dog"]) == 1  # and a number before a part
     with pytest.raises(UsageError, match="fits 2 classes"):
         find_label("fox", LABELS)
 

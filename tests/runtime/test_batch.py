@@ -129,8 +129,14 @@ def test_other_jobs_and_finished_tables_are_left_alone(job, tmp_path):
     def never(job, parts):
         raise KeyboardInterrupt
 
+    def once(job, parts):
+        yield from answer_parts(job, load(job.bundle, job.device), parts[:1])
+        raise KeyboardInterrupt
+
     with pytest.raises(KeyboardInterrupt):
-        run_job(job, never)
+        run_job(Job(**{**vars(job), "top": 1}), never)  # leaves no answers, so it is in nobody's way
+    with pytest.raises(KeyboardInterrupt):
+        run_job(job, once)
     with pytest.raises(UsageError, match="answers of another job"):
         run_job(Job(**{**vars(job), "top": 1}))
     run_job(job)

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 import subprocess
 import sys
 import time
@@ -12,11 +13,13 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from shapes import COLOURS, shape_picture
+from shapes import COLOURS, shape_picture, write_shapes
 
 import inception
+from inception.cli.main import run
 from inception.data.preprocess import Preprocess
 from inception.errors import BundleError, UsageError
+from inception.evaluate.embeddings import features
 from inception.nets.registry import build_network
 from inception.runtime import engines, optimize
 from inception.runtime.answering import softmax
@@ -261,3 +264,27 @@ def test_a_network_without_a_first_convolution_keeps_its_normalisation():
         expected = bundle.build()(bundle.preprocess.normalize(pixels))
         torch.testing.assert_close(module(pixels), expected, rtol=1e-4, atol=1e-5)
     assert isinstance(module, Normalized)
+
+
+def test_the_network_beside_a_plan_runs_in_float32(fast, tiny_bundle, tmp_path):
+    """Features are the network's own, whatever the engine's precision."""
+    target = tmp_path / "low"
+    plan = Plan("openvino", "bfloat16", 1, 2)
+    files = optimize.serialized(openvino.Core().read_model(graph_of(tiny_bundle)))
+    optimize.write_optimized(tiny_bundle, plan, files, target)
+    batch = torch.from_numpy(probe_images((3, 32, 32), 2))
+    session = inception.load(target)
+    assert session.precision == "bfloat16"
+    expected = features(Classifier(tiny_bundle, "cpu"), batch, "features", "average")
+    assert np.allclose(features(session, batch, "features", "average"), expected, atol=1e-6)
+
+
+def test_calibration_keeps_the_plan(fast, tmp_path, capsys):
+    copy, data = tmp_path / "copy", write_shapes(tmp_path / "data", {"val": 12})
+    shutil.copytree(fast, copy)
+    assert run(["calibrate", str(copy), str(data)]) == 0
+    assert read_plan(copy)[0].engine == read_plan(fast)[0].engine
+    assert load_bundle(copy).temperature != load_bundle(fast).temperature
+    capsys.readouterr()
+    assert run(["calibrate", str(copy), str(data), "-o", str(tmp_path / "other.zip")]) == 2
+    assert "written as a folder" in capsys.readouterr().err

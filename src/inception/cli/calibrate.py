@@ -7,11 +7,14 @@ import click
 from inception.cli.console import print_json, print_table, progress_bar, say
 from inception.data.loader import Loader
 from inception.data.sources import Dataset
+from inception.errors import UsageError
 from inception.evaluate.measure import collect_logits, open_to_measure
 from inception.evaluate.recalibrate import Calibration, calibrate
 from inception.runtime.classifier import Classifier
 from inception.runtime.loading import load
-from inception.weights.bundle import save_bundle
+from inception.runtime.optimize import write_optimized
+from inception.runtime.plan import read_plan
+from inception.weights.bundle import Bundle, save_bundle
 
 
 @click.command(short_help="Make a bundle's confidence honest.")
@@ -62,12 +65,23 @@ def calibrate_command(
         say(f"left out {path}: {reason}")
     source = {"data": dataset.name, "data_fingerprint": dataset.fingerprint, "split": split}
     result = calibrate(classifier.bundle, logits, targets, keep=keep, source=source)
-    save_bundle(result.bundle, output or bundle)
+    _store(result.bundle, bundle, output or bundle)
     if as_json:
         print_json({**result.to_dict(), "data": dataset.name, "split": split})
     else:
         _print(f"{dataset.name} ({split})", result)
     say(f"stored in {output or bundle}; test it on other images: inception evaluate {output or bundle} DATA")
+
+
+def _store(result: Bundle, source: Path, target: Path) -> None:
+    """Write the bundle, with the plan of an optimised one, which does not depend on what was fitted."""
+    planned = read_plan(source)
+    if planned is None:
+        save_bundle(result, target)
+        return
+    if target.suffix == ".zip" or target.is_file():
+        raise UsageError(f"{target}: an optimised bundle is written as a folder; name one with -o")
+    write_optimized(result, *planned, target)
 
 
 def _choose(classifier: Classifier, data: str, split: str, data_root: Path | None) -> tuple[Dataset, str]:

@@ -97,6 +97,7 @@ def evaluate(
         run_labels(
             request,
             threshold=threshold,
+            table3=table3,
             as_json=as_json,
             report=report,
             per_class=per_class,

@@ -27,13 +27,14 @@ def run_labels(
     request: Request,
     *,
     threshold: float | None,
+    table3: bool,
     as_json: bool,
     report: Path | None,
     per_class: Path | None,
     predictions: Path | None,
 ) -> None:
     """Measure one bundle with several labels an image. Raises UsageError for what is made for one label."""
-    _refuse(request)
+    _refuse(request, table3)
     measurement, classifier, seconds = measure_shown(measure_labels, request, threshold=threshold)
     if per_class:
         write_text(per_class, measurement.evaluation.per_class_csv())
@@ -47,8 +48,9 @@ def run_labels(
         _print(measurement, seconds)
 
 
-def _refuse(request: Request) -> None:
+def _refuse(request: Request, table3: bool) -> None:
     wishes = {
+        "--table3": table3,
         "--crops": request.crops != ("single",),
         "--limit": request.limit is not None,
         "several bundles": len(request.bundles) > 1,

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from inception.evaluate.metrics import Evaluation, Interval
 from inception.evaluate.table3 import Comparison, Row, compare, table3
 from inception.runtime.classifier import Classifier
 from inception.runtime.loading import load
+from inception.weights.manifest import require_one_label
 
 TABLE3_CROPS: tuple[Crops, ...] = ("1", "10", "144")
 
@@ -59,6 +60,8 @@ def chosen(samples: Sequence[Sample], limit: int | None) -> tuple[Sample, ...]:
 
 def _open(request: Request) -> tuple[list[Classifier], Dataset, str, tuple[Sample, ...]]:
     classifiers = [load(bundle, request.device, request.precision) for bundle in request.bundles]
+    for classifier in classifiers:
+        require_one_label(classifier.thresholds, "this measurement")
     first, *others = classifiers
     reference, opened = first, open_to_measure(first, request.data, request.split, request.data_root)
     for classifier, path in zip(others, request.bundles[1:], strict=True):
@@ -155,6 +158,8 @@ def measure_one(
     crops = request.crops[0]
     mean = average([answers.probabilities[index, crops] for index in range(len(classifiers))], weights)
     evaluation = evaluate_probabilities(mean, answers.targets, answers.labels)
+    if len(classifiers) == 1:  # already applied, before the softmax
+        evaluation = replace(evaluation, temperature=classifiers[0].temperature)
     measurement = Measurement(evaluation, dataset, split, answers.paths, answers.unreadable)
     return measurement, classifiers[0], weights, seconds
 

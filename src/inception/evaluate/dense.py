@@ -49,7 +49,7 @@ def dense_probabilities(classifier: Classifier, pixels: Tensor, window: tuple[in
         float32 of length num_classes, on the CPU, summing to 1.
     """
     model, preprocess = classifier.model, classifier.preprocess
-    with torch.inference_mode(), autocast(classifier.device, classifier.precision):
+    with torch.inference_mode(), autocast(classifier.device, classifier.network_precision):
         images = preprocess.normalize(pixels.to(classifier.device))
         logits = dense_logits(model, images.contiguous(memory_format=torch.channels_last), window).float()
     mean: Tensor = torch.softmax(logits / classifier.bundle.temperature, dim=1).mean((0, 2, 3)).cpu()

@@ -65,7 +65,7 @@ def features(
         UsageError: there is no such stage.
     """
     model = classifier.model
-    with torch.inference_mode(), autocast(classifier.device, classifier.precision):
+    with torch.inference_mode(), autocast(classifier.device, classifier.network_precision):
         images = classifier.preprocess.normalize(batch.to(classifier.device))
         images = images.contiguous(memory_format=torch.channels_last)
         if endpoint in (FEATURES, LOGITS):

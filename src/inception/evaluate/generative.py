@@ -6,6 +6,7 @@ the Inception Score. Subsets and shuffles are drawn as torch-fidelity draws them
 equal numbers.
 """
 
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,7 +70,7 @@ def load_statistics(path: Path) -> Statistics:
         with np.load(path, allow_pickle=False) as file:
             mean = np.asarray(file["mu"], dtype=np.float64)
             covariance = np.asarray(file["sigma"], dtype=np.float64)
-    except (OSError, ValueError, KeyError, EOFError) as error:
+    except (OSError, ValueError, KeyError, EOFError, TypeError, AttributeError, zipfile.BadZipFile) as error:
         raise DataError(f"{path} holds no FID statistics (mu and sigma): {error}") from error
     if mean.ndim != 1 or covariance.shape != (len(mean), len(mean)):
         raise DataError(f"{path} holds mu of shape {mean.shape} and sigma of shape {covariance.shape}")

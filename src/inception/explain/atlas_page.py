@@ -53,7 +53,7 @@ def write_atlas(
         place = f"grid-row:{cell.row + 1};grid-column:{cell.column + 1}"
         buttons.append(
             f'<button type="button" class="cell" style="{place}" '
-            f'data-words="{escape(words.casefold())}" aria-controls="cell-{number}" title="{escape(name)}">'
+            f'data-words="{escape(words.lower())}" aria-controls="cell-{number}" title="{escape(name)}">'
             f'<img src="{source}" alt="{escape(name)}"></button>'
         )
         panels.append(_panel(number, cell, classes, found))

@@ -54,11 +54,15 @@ def guided(layers: Sequence[str], network: Network, preprocess: Preprocess, guid
     """The objective of a guided dream: every place takes after the place of `guide` that it is most like.
 
     For every place of a layer the dot product with the best fitting feature vector of the guide, averaged.
+    Raises UsageError for a guide that is smaller than the network sees.
     """
     pixels = _to_pixels(guide, preprocess)
     with borrowed(network), torch.no_grad():
         device = next(network.parameters()).device
-        maps = activations(network, to_input(pixels.to(device), preprocess), layers)
+        try:
+            maps = activations(network, to_input(pixels.to(device), preprocess), layers)
+        except ValueError as error:
+            raise UsageError(f"the guide is too small: {error}") from error
     wanted = {layer: maps[layer][0].flatten(1).float() for layer in layers}  # C x places
 
     def value(found: dict[str, Tensor]) -> Tensor:

@@ -64,7 +64,7 @@ def _card(item: Channel, picture: Path, examples: Sequence[Example]) -> str:
     branch = f'<span class="branch">{escape(item.branch)}</span>' if item.branch else ""
     shown = "".join(map(example_image, examples))
     return (
-        f'<li data-words="{escape(" ".join(words).casefold())}"><figure>'
+        f'<li data-words="{escape(" ".join(words).lower())}"><figure>'
         f'<img class="picture" src="{data_uri(data)}" alt="{escape(item.name)}">'
         f'<div class="examples">{shown}</div>'
         f"<figcaption><b>{escape(item.name)}</b>{branch}</figcaption></figure></li>"

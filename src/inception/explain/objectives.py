@@ -234,26 +234,31 @@ def _term(text: str, labels: Sequence[str]) -> Objective:
         raise UsageError(f"'{text}' is no objective; write for example mixed4a:97 or logits:goldfish")
     if not colon:
         return whole_layer(layer)
+    classifies = layer == LOGITS or layer.startswith("aux")
+    if classifies and rest in labels:
+        return channel(layer, labels.index(rest))
     if match := re.fullmatch(r"(\d+)(@(?:(\d+),(\d+)|cent(?:re|er)))?", rest):
         index = int(match[1])
         if match[2] is None:
             return channel(layer, index)
         return neuron(layer, index, None if match[3] is None else (int(match[3]), int(match[4])))
-    if re.fullmatch(r"\d+=-?[\d.]+(,\d+=-?[\d.]+)*", rest):
+    if re.fullmatch(r"\d+=-?\d+(\.\d+)?(,\d+=-?\d+(\.\d+)?)*", rest):
         pairs = (pair.split("=") for pair in rest.split(","))
         return direction(layer, {int(index): float(weight) for index, weight in pairs})
-    if layer == LOGITS or layer.startswith("aux"):
+    if classifies:
         return channel(layer, find_label(rest, labels))
     raise UsageError(f"'{rest}' is no channel of {layer}; write a number, as in {layer}:97")
 
 
 def find_label(text: str, labels: Sequence[str]) -> int:
-    """Position of the class that `text` means: its label, a part of just one label, or its number.
+    """Position of the class that `text` means: its label, its number, or a part of just one label.
 
     Raises UsageError, with candidates, when there is none or more than one.
     """
     if text in labels:
         return labels.index(text)
+    if text.isdigit() and int(text) < len(labels):
+        return int(text)
     wanted = text.casefold()
     # A word or synonym of its own ("tabby" in "n02123045 tabby, tabby cat") goes before a mere part.
     for matches in (
@@ -265,8 +270,6 @@ def find_label(text: str, labels: Sequence[str]) -> int:
         if matches:
             some = "; ".join(labels[i] for i in matches[:4])
             raise UsageError(f"'{text}' fits {len(matches)} classes: {some}; write more of the label")
-    if text.isdigit() and int(text) < len(labels):
-        return int(text)
     raise UsageError(f"no class of the {len(labels)} is called '{text}'")
 
 

@@ -180,11 +180,10 @@ def _refuse_other(job: Job, digest: str) -> None:
         return
     try:
         found = json.loads((job.folder / _JOB_FILE).read_bytes())["digest"]
-    except FileNotFoundError:
-        found = digest if not any(job.folder.glob("part-*")) else ""
     except (OSError, ValueError, LookupError, TypeError):
         found = ""
-    if found != digest:
+    # A folder without answers is what a run leaves that failed before its first part.
+    if found != digest and any(job.folder.glob("part-*")):
         raise UsageError(
             f"{job.folder} holds answers of another job (other bundle, options or images): "
             "remove it, or choose another --output"

@@ -14,7 +14,7 @@ from inception.runtime.answering import (
     Score,
     open_image,
 )
-from inception.runtime.device import autocast, choose_device, choose_precision, place
+from inception.runtime.device import Precision, autocast, choose_device, choose_precision, place
 from inception.weights.bundle import Bundle
 
 # What `Answering` gives is offered here too: to users it is one thing with the classifier.
@@ -40,6 +40,11 @@ class Classifier(Answering):
         self.device = choose_device(device)
         self.precision = choose_precision(precision, self.device)
         self.model: Network = place(bundle.build(), self.device)
+
+    @property
+    def network_precision(self) -> Precision:
+        """Arithmetic of `model` when it is run by itself."""
+        return self.precision
 
     def compute(self, pixels: Pixels) -> Logits:
         """uint8 N x C x H x W (of `preprocess.pixels`) in, float32 logits N x num_classes out."""

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from inception.nets.network import Network
+    from inception.runtime.device import Precision
     from inception.weights.bundle import Bundle
 
 logger = logging.getLogger("inception")
@@ -66,6 +67,11 @@ class Session(Answering):
     def model(self) -> "Network":
         """The original network in PyTorch, in evaluation mode, built on first use; the plan goes without."""
         return self.bundle.build()
+
+    @property
+    def network_precision(self) -> "Precision":
+        """Arithmetic of `model` when it is run by itself: the plan is of its engine alone."""
+        return "float32"
 
     def compute(self, pixels: Pixels) -> Logits:
         """uint8 N x C x H x W (of `preprocess.pixels`) in, float32 logits N x num_classes out."""

@@ -150,12 +150,15 @@ class Answerer:
         model = self.classifier.model
         if not (auxiliary and self.heads and isinstance(model, Network)):
             return self.classifier.logits(batch), {}
-        stages = [*dict.fromkeys(self.heads.values()), model.endpoints[-1]]
+        planned = not isinstance(
+            self.classifier, Classifier
+        )  # its engine answers, the network's heads remark
+        stages = list(dict.fromkeys(self.heads.values())) + [model.endpoints[-1]] * (not planned)
         device = self.classifier.device
-        with torch.inference_mode(), autocast(device, self.classifier.precision):
+        with torch.inference_mode(), autocast(device, self.classifier.network_precision):
             images = self.classifier.preprocess.normalize(batch.to(device))
             maps = model.forward_endpoints(images.contiguous(memory_format=torch.channels_last), stages)
-            logits = model.forward_head(maps[stages[-1]])
+            logits = self.classifier.logits(batch) if planned else model.forward_head(maps[stages[-1]])
             heads = {head: getattr(model, head)(maps[stage]) for head, stage in self.heads.items()}
         return logits.float().cpu(), {head: values.float().cpu() for head, values in heads.items()}
 

@@ -71,7 +71,7 @@ class Client:
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise UsageError(f"{url} is not a server's URL; it looks like http://127.0.0.1:8000")
         self.url = url
-        self._prefix = parts.path.rstrip("/")
+        self._prefix = quote(parts.path.rstrip("/"), safe="/%:@!$&'()*+,;=~")
         self._headers = {"Content-Type": "application/octet-stream"}
         if token is not None:
             self._headers["Authorization"] = f"Bearer {token}"

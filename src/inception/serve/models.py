@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from inception.errors import BundleError, InceptionError, UsageError
+from inception.runtime.plan import FOLDER, PLAN_FILE, read_member
 from inception.serve.engine import Engine
 from inception.serve.logs import log_event
 from inception.serve.metrics import Metrics
@@ -51,13 +52,20 @@ class Source:
         return source
 
     def stamp(self) -> tuple[int, ...] | None:
-        """Changes when a new version is put here; None while there is none."""
-        file = self.path / MANIFEST_FILE if self.path.is_dir() else self.path
+        """Changes with every file of the bundle that does; None while there is none.
+
+        Copying tools write the manifest before the weights, so that it alone does not tell.
+        """
         try:
-            status = file.stat()
+            if not self.path.is_dir():
+                found = [self.path.stat()]
+            elif not (self.path / MANIFEST_FILE).is_file():
+                return None
+            else:
+                found = [file.stat() for file in sorted(self.path.rglob("*")) if file.is_file()]
         except OSError:
             return None
-        return (status.st_ino, status.st_size, status.st_mtime_ns)
+        return tuple(part for one in found for part in (one.st_ino, one.st_size, one.st_mtime_ns))
 
     def copy_to(self, folder: Path) -> Path:
         """A private copy. Raises BundleError or UsageError when there is nothing to copy."""
@@ -77,9 +85,11 @@ class Source:
 
 
 def version_of(bundle: Path) -> str:
-    """The first digits of the SHA-256 of a bundle's manifest, which names its weights' checksum."""
-    content = (bundle / MANIFEST_FILE).read_bytes() if bundle.is_dir() else bundle.read_bytes()
-    return hashlib.sha256(content).hexdigest()[:_VERSION_DIGITS]
+    """The first digits of the SHA-256 of a bundle's manifest, which names its weights' checksum, and of the
+    plan of an optimised one, which names its engine's files.
+    """
+    content = [read_member(bundle, name) or b"" for name in (MANIFEST_FILE, f"{FOLDER}/{PLAN_FILE}")]
+    return hashlib.sha256(b"".join(content)).hexdigest()[:_VERSION_DIGITS]
 
 
 class Models:

@@ -2,6 +2,7 @@
 
 import json
 import platform
+import shlex
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -66,7 +67,10 @@ def command_line(experiment: Experiment, chosen: Options) -> str:
     words = ["inception study", experiment.id]
     words += ["--quick"] if chosen.quick else []
     if experiment.defaults.data:
-        words += [f"--{name} {getattr(chosen, name)}" for name in ("data", "seeds", "epochs", "images")]
+        words += [
+            f"--{name} {shlex.quote(str(getattr(chosen, name)))}"
+            for name in ("data", "seeds", "epochs", "images")
+        ]
     words += [f"--device {chosen.device}"] if chosen.device != "cpu" else []
     return " ".join(words)
 
