@@ -33,6 +33,7 @@ def test_links_are_followed_but_not_in_circles(make_tree, tmp_path):
     (root / "dogs").symlink_to(tmp_path / "elsewhere")
     (root / "cats" / "again").symlink_to(root)
     (root / "cats" / "gone.png").symlink_to(tmp_path / "nothing")
+    (root / "cats" / "loop.png").symlink_to(root / "cats" / "loop.png")
     assert FolderStore(root).names() == ["cats/1.png", "dogs/2.png"]
 
 

@@ -156,6 +156,12 @@ def test_feature_pyramid(name):
     assert not [key for key in pyramid.state_dict() if "aux" in key or ".fc." in key or "linear" in key]
 
 
+@pytest.mark.parametrize("indices", [(9,), (1, 1), (-6,)])
+def test_levels_that_are_none_are_refused(indices):
+    with pytest.raises(UsageError, match="out_indices must be different ones of 0 to 4"):
+        build_model("googlenet", features_only=True, out_indices=indices, width=0.25)
+
+
 @every_model
 def test_feature_pyramid_levels_can_be_chosen(name):
     full = build_model(name, features_only=True, **narrow(name)).eval()

@@ -79,7 +79,7 @@ def parsed(monkeypatch):
     class Stop(click.Abort):
         pass
 
-    def keep(config, observer=None):
+    def keep(config, observer=None, said=None):
         taken.append(config)
         raise Stop
 

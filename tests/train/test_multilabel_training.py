@@ -195,3 +195,13 @@ def test_a_damaged_threshold_is_refused(several, tmp_path):
 def test_measure_labels_is_for_several(trained, squares):
     with pytest.raises(UsageError, match="one label an image"):
         measure_labels(load(trained.bundle, "cpu"), squares)
+
+
+def test_val_images_without_any_label_leave_the_usual_thresholds(squares, tmp_path):
+    lines = squares.read_text().splitlines()
+    emptied = [line.rsplit(",", 1)[0] + "," if ",val," in line else line for line in lines]
+    csv = squares.with_name("emptied.csv")
+    csv.write_text("\n".join(emptied) + "\n")
+    result = train_bundle(tiny_config(csv, tmp_path / "run", epochs=1))
+    assert result.metrics == {}
+    assert set(load_bundle(result.bundle).thresholds) == {0.5}

@@ -16,11 +16,14 @@ import torch
 from shapes import tiny_config
 
 from inception.errors import TrainingError, UsageError
-from inception.train.checkpoint import CHECKPOINT_FOLDER, list_checkpoints
+from inception.train import checkpoint
+from inception.train.checkpoint import CHECKPOINT_FOLDER, list_checkpoints, read_config_of
 from inception.train.config import TrainConfig
 from inception.train.interrupt import Interrupted, stop_on_signals
 from inception.train.log import MetricsLog, Silent, read_rows
+from inception.train.prepare import prepare
 from inception.train.run import train_bundle
+from inception.train.state import Progress
 from inception.weights.bundle import load_bundle
 
 
@@ -324,3 +327,31 @@ def test_a_metrics_line_cut_off_by_a_crash_is_left_out(tmp_path):
     log.close()
     assert [row["epoch"] for row in read_rows(tmp_path / "metrics.jsonl")] == [1, 2]
     assert os.path.getsize(tmp_path / "curves.png") > 1000  # noqa: PTH202
+
+
+def test_options_said_anew_count_even_if_they_are_the_default(shapes, tmp_path):
+    first = config(shapes, tmp_path / "run", epochs=1, workers=4, checkpoint_seconds=5.0)
+    train_bundle(first)
+    again = TrainConfig(output=str(tmp_path / "run"), resume=True)
+    kept = prepare(again, Silent(), said=["output", "resume"]).config
+    assert (kept.workers, kept.checkpoint_seconds) == (4, 5.0)
+    anew = prepare(again, Silent(), said=["output", "resume", "workers"]).config
+    assert (anew.workers, anew.checkpoint_seconds) == (2, 5.0)
+    assert prepare(again, Silent()).config.workers == 4
+    with pytest.raises(UsageError, match="was started with width"):
+        prepare(again, Silent(), said=["width"])
+
+
+def test_many_unreadable_images_leave_a_checkpoint_that_can_be_read(shapes, tmp_path):
+    """Long names that no JSON writes as they are, and texts full of marks that could stand between values."""
+    train_bundle(config(shapes, tmp_path / "run", epochs=1))
+    folder = tmp_path / "run" / "checkpoints"
+    [path, *_] = list_checkpoints(folder)
+    for name in ("图" * 80 + "{}.jpg", "a, b, c, d, e, f, g, {}.jpg"):
+        unreadable = {name.format(index): f"{name.format(index)} is no image" for index in range(1500)}
+        content = json.loads(path.read_text())
+        content["progress"] = Progress(epoch=1, unreadable=unreadable).to_dict()
+        content.pop("sha256")
+        path.write_text(json.dumps({**content, "sha256": checkpoint._checksum(content)}, indent=1))
+        assert read_config_of(folder)["epochs"] == 1
+        assert len(content["progress"]["unreadable"]) > 100

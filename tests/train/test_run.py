@@ -3,6 +3,7 @@
 import json
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -297,3 +298,37 @@ def test_data_without_training_images_or_without_readable_ones(tmp_path):
     with pytest.raises(DataError, match="can be read"):
         train_bundle(tiny_config(broken, tmp_path / "run"))
     shutil.rmtree(broken)
+
+
+def test_a_run_inside_its_data_is_refused(shapes, monkeypatch):
+    for output in (shapes / "run", shapes / "train" / "run"):
+        with pytest.raises(UsageError, match="would lie inside the data"):
+            train_bundle(tiny_config(shapes, output))
+        assert not output.exists()
+    monkeypatch.chdir(shapes)
+    with pytest.raises(UsageError, match=f"runs/{shapes.name}-googlenet_bn would lie inside"):
+        train_bundle(tiny_config(Path(), ""))
+
+
+def test_val_without_a_readable_image_is_said_in_the_first_epoch(tmp_path):
+    data = write_shapes(tmp_path / "data", {"train": 4, "val": 2})
+    pictures = sorted((data / "val").rglob("*.png"))
+    for picture in pictures:
+        picture.write_bytes(b"no picture")
+    with pytest.raises(DataError, match="none of the 6 images of val can be read"):
+        train_bundle(tiny_config(data, tmp_path / "run", epochs=2))
+    shape_picture("amber", 1).save(pictures[0])
+    result = train_bundle(tiny_config(data, tmp_path / "other", epochs=1))
+    assert len(result.unreadable) == 5
+
+
+def test_a_batch_norm_over_one_number_is_one_sentence(shapes, tmp_path):
+    config = tiny_config(shapes, tmp_path / "run", model="inception_v3", image_size=75, width=0.1)
+    with pytest.raises(UsageError, match="raise --batch-size or lower --accumulation"):
+        train_bundle(replace(config, batch_size=2, accumulation=2, epochs=1))
+
+
+def test_frozen_classifiers_know_no_balance(trained, fine_shapes, tmp_path):
+    config = tiny_config(fine_shapes, tmp_path / "run", weights=str(trained.bundle), freeze=True, width=1.0)
+    with pytest.raises(UsageError, match="drop --class-balance"):
+        train_bundle(replace(config, class_balance="weights"))

@@ -2,6 +2,7 @@
 
 import json
 import tomllib
+from dataclasses import replace
 
 import pytest
 from shapes import tiny_config, write_shapes
@@ -14,6 +15,7 @@ from inception.train.interrupt import Interrupted
 from inception.train.log import Silent
 from inception.train.run import TrainResult
 from inception.train.sweep import BEST_FILE, PICTURE_FILE, SPACE, TRIALS_FILE, sweep, to_toml
+from inception.weights.bundle import load_bundle
 
 pytest.importorskip("optuna", reason="needs the extra 'sweep'")
 OVER = ("learning_rate", "label_smoothing")
@@ -60,6 +62,31 @@ def test_train_takes_the_best_options(swept, data):
     best = TrainConfig.from_dict(values)
     assert {name: getattr(best, name) for name in OVER} == swept.best.options
     assert (best.width, best.epochs, best.data, best.output) == (0.05, 1, str(data), "")
+
+
+def test_a_folder_of_any_name_holds_its_own_study(data, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "s w%20?x#y"
+    sweep(config(data, folder), 1, OVER, Silent())
+    assert (folder / "study.db").is_file()
+    assert [path.name for path in tmp_path.iterdir()] == [folder.name]
+
+
+def test_without_a_val_split_nothing_is_trained(tmp_path):
+    folder = write_shapes(tmp_path / "data", {"train": 6})
+    with pytest.raises(UsageError, match="a sweep needs a val split"):
+        sweep(config(folder, tmp_path / "s", val_fraction=0.0), 1, OVER, Silent())
+    assert not (tmp_path / "s").exists()
+
+
+def test_the_best_options_of_fine_tuning_pin_what_would_be_chosen_anew(data, trained, tmp_path):
+    tuned = replace(config(data, tmp_path / "s", weights=str(trained.bundle)), width=1.0)
+    result = sweep(tuned, 1, ("label_smoothing",), Silent())
+    best = read_config(result.folder / BEST_FILE)
+    recipe = load_bundle(result.folder / "trials" / "000" / "bundle").provenance["recipe"]
+    assert {name: best[name] for name in ("unfreeze", "learning_rate")} == {
+        name: recipe[name] for name in ("unfreeze", "learning_rate")
+    }
 
 
 def test_it_goes_on_where_it_was(swept, data):

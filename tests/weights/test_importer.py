@@ -207,8 +207,11 @@ def test_labels_come_from_the_option_the_neighbour_or_numbers(bn_state, tmp_path
         return import_weights(path, "googlenet_bn", option)[0].labels
 
     assert labels() == ("class 0", "class 1", "class 2", "class 3")
-    (tmp_path / "bn.labels.txt").write_text("a\n\n b \nc\nd\ne\n")
+    (tmp_path / "bn.labels.txt").write_text("(background)\na\n\n b \nc\nd\n")
     assert labels() == ("a", "b", "c", "d")
+    (tmp_path / "bn.labels.txt").write_text("a\nb\nc\nd\ne\n")
+    with pytest.raises(UsageError, match="has 5 labels, the network has 4 outputs"):
+        labels()
     (tmp_path / "bn.synsets.txt").write_text("s\nt\nu\nv\n")
     assert labels() == ("s", "t", "u", "v")
     (tmp_path / "mine.txt").write_text("玫瑰\nx\ny\nz\n", encoding="utf-8")

@@ -53,7 +53,7 @@ def train(data: str, config_path: Path | None, as_json: bool, **options: Any) ->
     from inception.train.run import train_bundle
 
     with make_progress() as progress:
-        result = train_bundle(config, TerminalObserver(progress))
+        result = train_bundle(config, TerminalObserver(progress), said=values.keys())
     if not is_first_process():
         return
     for path, reason in list(result.unreadable.items())[:5]:

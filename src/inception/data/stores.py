@@ -3,6 +3,7 @@
 Every store is thread-safe and picklable: a worker process opens what it needs by itself.
 """
 
+import errno
 import os
 import posixpath
 import zlib
@@ -128,6 +129,8 @@ class FolderStore:
             with os.scandir(folder) as entries:
                 for entry in entries:
                     name = prefix + entry.name
+                    if _is_loop(entry):
+                        continue
                     if entry.is_dir():
                         self._folders.add(name)
                         self._walk(entry.path, f"{name}/", sizes, above | {real})
@@ -135,6 +138,15 @@ class FolderStore:
                         sizes[name] = entry.stat().st_size
         except OSError as error:
             raise DataError(f"The folder {folder} cannot be listed: {error.strerror}.") from error
+
+
+def _is_loop(entry: "os.DirEntry[str]") -> bool:
+    """Whether it is a link that leads back to itself."""
+    try:
+        entry.is_dir()
+    except OSError as error:
+        return error.errno == errno.ELOOP
+    return False
 
 
 class MemoryStore:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from inception.errors import UsageError
 from inception.nets.endpoints import resolve_endpoint
 from inception.nets.heads import (
     AuxiliaryHead,
@@ -311,6 +312,10 @@ class FeatureNetwork(nn.Module):
         super().__init__()
         infos = network.feature_info
         indices = range(len(infos)) if out_indices is None else out_indices
+        if len(set(indices)) < len(indices) or not set(indices) <= set(range(-len(infos), len(infos))):
+            raise UsageError(
+                f"out_indices must be different ones of 0 to {len(infos) - 1}, not {list(indices)}"
+            )
         self.feature_info = tuple(infos[index] for index in indices)
         network.remove_auxiliary_heads()
         network.head = PooledHead(infos[-1].num_chs, pooled=False)

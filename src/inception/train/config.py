@@ -98,7 +98,7 @@ class TrainConfig:
         "auto", "torch.compile the network; auto: on CUDA, in runs long enough", ("auto", "yes", "no")
     )
     workers: int = _option(2, "decoding threads")
-    cache_gib: float = _option(2.0, "GiB of memory for decoded images")
+    cache_gib: float = _option(2.0, "GiB of memory for decoded images, of train and of val each")
     cache_folder: str = _option(
         "",
         "where decoded photographs are kept during the run that this memory has no room for; default nowhere",

@@ -1,5 +1,6 @@
 """Everything a run needs before its first step: folder, data, network, preprocessing, device."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ WHITEN_SAMPLES = 2000
 RESUMABLE = (
     "data",
     "data_root",
+    "weights",
     "output",
     "resume",
     "device",
@@ -91,11 +93,16 @@ class Plan:
     train: Loader
 
 
-def plan(config: TrainConfig, observer: Observer, ranks: Ranks = ALONE) -> Plan:
-    """Check the request, open the data, make every automatic choice; nothing is written."""
+def plan(
+    config: TrainConfig, observer: Observer, ranks: Ranks = ALONE, said: Collection[str] | None = None
+) -> Plan:
+    """Check the request, open the data, make every automatic choice; nothing is written.
+
+    `said` names the options that a resumed run was given anew; None: those that are not the default.
+    """
     if ranks.count > 1 and not config.output:
         raise UsageError("several processes must agree on the run folder: give --output FOLDER")
-    resumed = _resumed(config)
+    resumed = _resumed(config, said)
     asked = resumed or config
     start = load_bundle(asked.weights) if asked.weights else None
     _check_start(asked, start)
@@ -139,13 +146,16 @@ def plan(config: TrainConfig, observer: Observer, ranks: Ranks = ALONE) -> Plan:
     return Plan(asked, config, resumed is not None, start, dataset, loader)
 
 
-def prepare(config: TrainConfig, observer: Observer, ranks: Ranks = ALONE) -> Prepared:
-    """Plan the run, build the network; the run folder is made last."""
-    planned = plan(config, observer, ranks)
+def prepare(
+    config: TrainConfig, observer: Observer, ranks: Ranks = ALONE, said: Collection[str] | None = None
+) -> Prepared:
+    """Plan the run (see `plan`), build the network; the run folder is made last."""
+    planned = plan(config, observer, ranks, said)
     config, start, dataset = planned.config, planned.start, planned.dataset
     folder = Path(config.output or _default_folder(config, start))
     if not config.resume:
         _refuse_used(folder)
+        _refuse_inside(folder, Path(config.data))
     torch.manual_seed(config.seed)
     preprocess = _choose_preprocess(config, start)
     network = _build(config, start, dataset, preprocess)
@@ -197,7 +207,7 @@ def _for_labels(config: TrainConfig, ranks: Ranks) -> TrainConfig:
     return replace(config, label_smoothing=0.0) if automatic else config
 
 
-def _resumed(config: TrainConfig) -> TrainConfig | None:
+def _resumed(config: TrainConfig, said: Collection[str] | None) -> TrainConfig | None:
     """The configuration of the run to continue, or None when this is a new one."""
     if not config.data and not config.resume:
         raise UsageError("say what to train on: a folder, an archive, a CSV or a named set")
@@ -219,7 +229,7 @@ def _resumed(config: TrainConfig) -> TrainConfig | None:
     given = {
         item.name: getattr(config, item.name)
         for item in fields(TrainConfig)
-        if getattr(config, item.name) != item.default
+        if (item.name in said if said is not None else getattr(config, item.name) != item.default)
     }
     for name, value in given.items():
         if name not in RESUMABLE and value != getattr(saved, name):
@@ -253,13 +263,21 @@ def _is_normalized(name: str) -> bool:
 
 def _default_folder(config: TrainConfig, start: Bundle | None) -> str:
     network = start.network if start else canonical_name(config.model)
-    return f"runs/{Path(config.data).stem}-{network}"
+    return f"runs/{Path(config.data).resolve().stem}-{network}"
 
 
 def _refuse_used(folder: Path) -> None:
     if (folder / METRICS_FILE).exists() or list_checkpoints(folder / CHECKPOINT_FOLDER):
         raise UsageError(
             f"{folder} holds a run already: continue it with --resume, or choose another --output"
+        )
+
+
+def _refuse_inside(folder: Path, data: Path) -> None:
+    if data.is_dir() and folder.resolve().is_relative_to(data.resolve()):
+        raise UsageError(
+            f"the run folder {folder} would lie inside the data {data}, whose images its pictures join: "
+            "choose an --output outside"
         )
 
 
@@ -276,6 +294,8 @@ def _check_batches(config: TrainConfig, ranks: Ranks, validated: bool) -> None:
     mixed = config.mixup or config.cutmix
     if mixed and config.freeze:
         raise UsageError("--freeze trains on features computed once: drop --mixup and --cutmix")
+    if config.freeze and config.class_balance != "none":
+        raise UsageError("--freeze solves the classifier on every image once: drop --class-balance")
 
 
 def _make_setting(
@@ -300,7 +320,7 @@ def _make_setting(
         precision=precision,
         preprocess=preprocess,
         train=loader,
-        val=Loader(dataset, val_samples, config.workers, config.strict, rank=ranks.rank, ranks=ranks.count)
+        val=replace(loader, samples=val_samples, unreadable={}, balanced=False, _kept=None)
         if val_samples
         else None,
         observer=observer,

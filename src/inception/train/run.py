@@ -2,7 +2,7 @@
 
 import json
 import platform
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -49,7 +49,7 @@ class TrainResult:
         metrics: of the bundle on the val split (empty without one, and in all processes but the first):
             top1, top5, loss, n; with several labels an image n, map, macro_f1, micro_f1, loss.
         best_epoch: the epoch the bundle's weights are from; 0 is the linear probe.
-        unreadable: skipped training images and why.
+        unreadable: skipped images of train and val, and why.
     """
 
     folder: Path
@@ -59,11 +59,16 @@ class TrainResult:
     unreadable: dict[str, str]
 
 
-def train_bundle(config: TrainConfig, observer: Observer | None = None) -> TrainResult:
+def train_bundle(
+    config: TrainConfig, observer: Observer | None = None, said: Collection[str] | None = None
+) -> TrainResult:
     """Train a classifier and leave its bundle, metrics.jsonl and curves in the run folder.
 
     Under `torchrun` every process calls it with the same `config`; the first one writes and speaks. A run
     that torchrun has restarted continues from its last checkpoint.
+
+    A resumed run takes from `config` what `said` names (None: what is not the default), and the rest from its
+    checkpoint.
 
     Raises UsageError or DataError for what cannot be trained on, TrainingError when the loss is not finite,
     WriteError when the run folder cannot be written, Interrupted when it was asked to stop (everything is
@@ -73,11 +78,11 @@ def train_bundle(config: TrainConfig, observer: Observer | None = None) -> Train
         config = replace(config, resume=True)
     with joined(choose_device(config.device).type) as ranks:
         if ranks.first:
-            prepared = prepare(config, observer or Silent(), ranks)
+            prepared = prepare(config, observer or Silent(), ranks, said)
             ranks.wait()
         else:
             ranks.wait()  # the first process downloads, checks and makes the folder
-            prepared = prepare(config, Silent(), ranks)
+            prepared = prepare(config, Silent(), ranks, said)
         ranks.wait()
         with _owned(prepared.setting):
             return _Run(prepared).go()
@@ -222,6 +227,8 @@ class _Run:
             bundle, metrics = settle(bundle, classifier, self.setting.val.alone())
             save_bundle(bundle.with_metrics(val=metrics), self.path)
         unreadable = dict(self.setting.train.unreadable)
+        if self.setting.val is not None:
+            unreadable |= self.setting.val.unreadable
         self.setting.ranks.wait()
         return TrainResult(self.setting.folder, self.path, metrics, progress.best_epoch, unreadable)
 
@@ -237,8 +244,10 @@ def _calibrated(bundle: Bundle, classifier: Classifier, val: Loader) -> tuple[Bu
 
 
 def _with_thresholds(bundle: Bundle, classifier: Classifier, val: Loader) -> tuple[Bundle, dict[str, Any]]:
-    """With each label's threshold, and what it measures with them."""
+    """With each label's threshold, and what it measures with them: nothing where no image has a label."""
     logits, truth = collect_labels(classifier, val)
+    if not truth.any():
+        return bundle, {}
     thresholds = fit_thresholds(logits, truth)
     evaluation = evaluate_labels(logits, truth, bundle.labels, thresholds)
     metrics = {

@@ -1,5 +1,6 @@
 """What a run is between two steps, as plain tensors and JSON, and back into the live objects."""
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -12,7 +13,9 @@ from inception.train.optimizer import AveragedWeights
 from inception.train.ranks import Ranks
 
 UNREADABLE_KEPT = 1000
-"""So many unreadable images are remembered; the others are met and noted again."""
+UNREADABLE_COST = 200_000
+"""So many unreadable images are remembered, of about so many bytes of JSON (a mark that could stand between
+values counts as 20, for the limit on values); the others are met and noted again."""
 _LARGEST = 2**53
 
 
@@ -48,7 +51,13 @@ class Progress:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-safe form."""
-        kept = dict(list(self.unreadable.items())[:UNREADABLE_KEPT])
+        kept, cost = {}, 0
+        for path, reason in list(self.unreadable.items())[:UNREADABLE_KEPT]:
+            text = json.dumps({path: reason})
+            cost += len(text) + 20 * sum(map(text.count, ",:[{"))
+            if cost > UNREADABLE_COST:
+                break
+            kept[path] = reason
         return {**asdict(self), "unreadable": kept}
 
     @classmethod

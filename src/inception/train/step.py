@@ -138,7 +138,7 @@ class Step:
         for part in parts:
             with without_exchange(self.model, part is not parts[-1]):
                 with autocast(self.state.device, self.precision):
-                    output: Output = self.forward(images[part])
+                    output = self._forward(images[part])
                 loss = training_loss(
                     output,
                     targets[part],
@@ -155,6 +155,18 @@ class Step:
         if ranks.count > 1:
             sums = ranks.add_up(torch.tensor(sums, dtype=torch.float64)).tolist()
         return Tally(sums[0] / seen, int(sums[1]) if math.isfinite(sums[1]) else 0, seen, int(sums[2]))
+
+    def _forward(self, images: Tensor) -> Output:
+        try:
+            output: Output = self.forward(images)
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            raise UsageError(
+                f"{self.network.architecture} would normalise single numbers, with one image in a part of a "
+                "batch: raise --batch-size or lower --accumulation"
+            ) from error
+        return output
 
     def _count_right(self, logits: Tensor, classes: Tensor) -> int:
         """Images answered rightly; with several labels, those of which every label is right."""

@@ -98,9 +98,11 @@ def sweep(config: TrainConfig, trials: int, over: Sequence[str], observer: Obser
     folder = Path(config.output or f"runs/{Path(config.data).stem}-sweep")
     _check(config, over)
     _optuna()
-    base = plan(replace(config, output=str(folder)), observer).config
+    planned = plan(replace(config, output=str(folder)), observer)
+    if not planned.dataset.split("val"):
+        raise UsageError("a sweep needs a val split: set one aside with --val-fraction")
     with _held(folder):
-        return _fill(folder, config, base, trials, over, observer)
+        return _fill(folder, config, planned.config, trials, over, observer)
 
 
 @contextmanager
@@ -132,8 +134,8 @@ def _fill(
         trial.set_user_attr("options", options)
         observer.message(f"trial {trial.number}: {_shown(options)}")
         _run_trial(study, trial, _trial_config(config, base, options, _place(folder, trial.number)), observer)
-        _write(study, folder, config)
-    result = _write(study, folder, config)
+        _write(study, folder, config, base)
+    result = _write(study, folder, config, base)
     if result is None:
         raise TrainingError(f"no trial in {folder} could be finished: give other options or more --trials")
     return result
@@ -161,9 +163,11 @@ def _optuna() -> Any:
 
 def _open_study(folder: Path, config: TrainConfig, over: Sequence[str], epochs: int) -> "optuna.Study":
     library = _optuna()
+    from sqlalchemy import URL  # Optuna brings it
+
     study: optuna.Study = library.create_study(
         study_name="inception",
-        storage=f"sqlite:///{folder / STUDY_FILE}",
+        storage=URL.create("sqlite", database=str(folder / STUDY_FILE)).render_as_string(),
         direction="maximize",
         load_if_exists=True,
         pruner=library.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=max(1, epochs // 4)),
@@ -240,9 +244,15 @@ def _suggest(trial: "optuna.Trial", name: str, base: TrainConfig) -> Any:
 def _trial_config(
     config: TrainConfig, base: TrainConfig, options: Mapping[str, Any], place: Path
 ) -> TrainConfig:
-    # Fine-tuning would choose anew in every trial.
-    stages = {"unfreeze": base.unfreeze} if config.weights else {}
-    return replace(config, output=str(place), **{**stages, **options})
+    return replace(config, output=str(place), **{**_pinned(config, base, options), **options})
+
+
+def _pinned(config: TrainConfig, base: TrainConfig, options: Mapping[str, Any]) -> dict[str, Any]:
+    """What fine-tuning would choose anew in every run; another optimiser has rates of its own."""
+    if not config.weights:
+        return {}
+    rate = {} if "optimizer" in options else {"learning_rate": base.learning_rate}
+    return {"unfreeze": base.unfreeze, **rate}
 
 
 def _run_trial(study: "optuna.Study", trial: "optuna.Trial", config: TrainConfig, observer: Observer) -> None:
@@ -258,9 +268,7 @@ def _run_trial(study: "optuna.Study", trial: "optuna.Trial", config: TrainConfig
         study.tell(trial, state=TrialState.FAIL)
         observer.message(f"trial {trial.number}: failed: {error}")
     else:
-        score = result.metrics.get("top1", result.metrics.get("map"))
-        if score is None:
-            raise UsageError("a sweep needs a val split: set one aside with --val-fraction")
+        score = result.metrics.get("top1", result.metrics.get("map", 0.0))
         study.tell(trial, score)
         observer.message(f"trial {trial.number}: val {score:.4f}")
 
@@ -283,7 +291,7 @@ def _finished(study: "optuna.Study") -> list[TrialResult]:
     return results
 
 
-def _write(study: "optuna.Study", folder: Path, config: TrainConfig) -> SweepResult | None:
+def _write(study: "optuna.Study", folder: Path, config: TrainConfig, base: TrainConfig) -> SweepResult | None:
     """Leave table, picture and best options; of all but the best trial remove what is large.
 
     None while no trial is complete.
@@ -304,7 +312,10 @@ def _write(study: "optuna.Study", folder: Path, config: TrainConfig) -> SweepRes
     }
     atomic_write_text(folder / TRIALS_FILE, json.dumps(content, indent=1) + "\n")
     remark = f"# The best of {len(trials)} trials: {best.score:.4f} on val.\n"
-    atomic_write_text(folder / BEST_FILE, remark + to_toml({**_said(config), **best.options}))
+    atomic_write_text(
+        folder / BEST_FILE,
+        remark + to_toml({**_said(config), **_pinned(config, base, best.options), **best.options}),
+    )
     draw_sweep(trials, best, folder / PICTURE_FILE)
     return SweepResult(folder, tuple(trials), best)
 

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from inception.data.augment import AUGMENTS, Augment
 from inception.data.loader import Loader
 from inception.data.preprocess import Preprocess
+from inception.errors import DataError
 from inception.evaluate.multilabel import mean_average_precision
 from inception.nets.network import Network
 from inception.nets.output import Output
@@ -100,7 +101,7 @@ def validate(
 
     The loss is the cross-entropy and the score top-1; with several labels an image, the binary cross-entropy
     and the mean average precision. Several processes measure every image once between them. None when asked
-    to stop (alone only).
+    to stop (alone only). Raises DataError when no image can be read.
     """
     sums = torch.zeros(3, dtype=torch.float64)
     kept: list[tuple[torch.Tensor, torch.Tensor]] = []
@@ -119,7 +120,9 @@ def validate(
             correct = int((logits.argmax(1) == batch.targets).sum())
         sums += torch.tensor([loss, correct, len(batch.targets)], dtype=torch.float64)
     loss_sum, right, seen = setting.ranks.add_up(sums).tolist()
+    if not seen:
+        raise DataError(f"none of the {len(loader)} images of val can be read: run `inception check`")
     if kept:
         answers, targets = (torch.cat(parts).numpy() for parts in zip(*kept, strict=True))
         return loss_sum / seen, mean_average_precision(answers, targets > np.float32(0.5))
-    return loss_sum / max(seen, 1), right / max(seen, 1)
+    return loss_sum / seen, right / seen

@@ -224,11 +224,10 @@ def _write_zip(files: Mapping[str, bytes], path: Path) -> None:
 
 
 def _read_files(path: Path) -> tuple[bytes, bytes]:
+    # A writer may have died between putting the old folder aside and the new one in its place.
+    asked, path = path, path if path.exists() else previous_directory(path)
     if not path.exists():
-        # A writer may have died between putting the old folder aside and the new one in its place.
-        path = previous_directory(path)
-    if not path.exists():
-        raise UsageError(f"there is no bundle at {path}")
+        raise UsageError(f"there is no bundle at {asked}")
     try:
         return manifest_bytes(path), member_bytes(path, WEIGHTS_FILE)
     except FileNotFoundError as error:

@@ -1,6 +1,7 @@
 """Foreign weights in: from a file somebody else wrote to a bundle."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -187,11 +188,15 @@ def _preprocess_beside(path: Path) -> Preprocess | None:
         raise UsageError(f"{config}: {error}") from error
 
 
+_BACKGROUND = re.compile(r"\W*(background|dummy)\W*", re.IGNORECASE)
+
+
 def read_labels(path: Path | None, count: int, imagenet_order: bool = False) -> tuple[str, ...]:
     """`count` class names: lines of `path`, or ImageNet's names in the usual order, or numbers.
 
     Of 1008 outputs 0 and those after 1000 were never trained, whatever a file says of them. A first line for
-    the background is left out where the network has one output less than the file has lines.
+    the background is left out where the network has one output less than the file has lines. Raises
+    UsageError for any other number of lines.
     """
     if path is None:
         if imagenet_order and count in (1000, 1001):
@@ -207,13 +212,14 @@ def read_labels(path: Path | None, count: int, imagenet_order: bool = False) -> 
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} cannot be read as UTF-8 text: {error}") from error
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    if len(lines) == 1001 and count == 1000:
+    if len(lines) == count + 1 and (count == 1000 or _BACKGROUND.fullmatch(lines[0])):
         lines = lines[1:]
-    if len(lines) < (1001 if count == 1008 else count):
+    fits = len(lines) >= 1001 if count == 1008 else len(lines) == count
+    if not fits:
         raise UsageError(f"{path} has {len(lines)} labels, the network has {count} outputs")
     if count == 1008:
         return ("(dummy)", *lines[1:1001], *(f"(unused {index})" for index in range(1001, count)))
-    return tuple(lines[:count])
+    return tuple(lines)
 
 
 __all__ = ["ImportReport", "describe", "import_weights", "read_labels"]
