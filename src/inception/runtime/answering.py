@@ -104,6 +104,8 @@ class Answering(ABC):
         """Answers in order for (name, function that opens the image) pairs, decoding ahead in threads.
 
         At most three batches are held in memory, however long `items` is.
+
+        Raises InceptionError when the network's answers are not finite.
         """
         if unknown and self.thresholds is not None:
             raise UsageError("'unknown' is of bundles with one label an image; here an image may have none")
@@ -146,6 +148,11 @@ class Answering(ABC):
 
     def _probabilities(self, pixels: Pixels) -> NDArray[np.float32]:
         logits = self.compute(pixels)
+        if not np.isfinite(logits).all():
+            raise InceptionError(
+                "The network's answers are not all finite (NaN or infinity); its weights or its precision "
+                "are at fault, not the images."
+            )
         if self.thresholds is None:
             return softmax(logits, self.temperature)
         powers = np.exp(-np.abs(logits))
