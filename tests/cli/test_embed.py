@@ -54,6 +54,16 @@ def test_parquet_is_the_same(inception, tiny_path, folder, tmp_path):
         assert table.schema.metadata[b"endpoint"] == b"features"
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="needs file names that are no text")
+def test_names_that_are_no_text_are_escaped(inception, tiny_path, tmp_path):
+    parquet = pytest.importorskip("pyarrow.parquet", reason="writes with pyarrow")
+    shape_picture("jade", 1).save(tmp_path / "\udcff.png", "PNG")
+    outcome = inception("embed", tiny_path, tmp_path / "\udcff.png", "-o", tmp_path / "f.parquet")
+    assert outcome.code == 0
+    [path] = parquet.read_table(tmp_path / "f.parquet")["path"].to_pylist()
+    assert path == f"{tmp_path}/\\udcff.png"
+
+
 def test_neighbours_and_queries(inception, trained, folder):
     rows = inception("embed", trained.bundle, folder, "--neighbors", "2", "--json").lines()
     assert len(rows) == 9

@@ -149,6 +149,23 @@ def test_names_that_the_terminal_cannot_show_stop_nothing(tiny_path, tmp_path, f
         assert sorted(os.fsencode(path).rsplit(b"/", 1)[1] for path in paths) == sorted(names)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="needs file names that are no text")
+def test_a_list_may_hold_names_that_are_no_text(tiny_path, tmp_path):
+    shape_picture("jade", 1).save(tmp_path / "\udcff.png", "PNG")
+    names = [os.fsencode(tmp_path / "\udcff.png"), b"a" * 300 + b".png", b"\xfe.png"]
+    done = subprocess.run(
+        [sys.executable, "-m", "inception", "predict", str(tiny_path), "-", "--json"],
+        input=b"\n".join(names),
+        capture_output=True,
+        check=False,
+        env={**os.environ, "PYTHONIOENCODING": "utf-8", "OMP_NUM_THREADS": "1"},
+    )
+    assert (done.returncode, done.stderr) == (1, b"")
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [os.fsencode(answer["path"]) for answer in answers] == names
+    assert ["top" in answer for answer in answers] == [True, False, False]
+
+
 def test_output_is_written_apart_from_bad_inputs(inception, tiny_path, folder, tmp_path):
     (folder / "bad.png").write_bytes(b"no image")
     output = tmp_path / "out" / "answers.jsonl"

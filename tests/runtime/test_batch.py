@@ -7,6 +7,7 @@ import pickle
 import subprocess
 import sys
 import time
+from functools import partial
 
 import pytest
 from shapes import COLOURS, shape_picture
@@ -17,6 +18,7 @@ from inception.errors import DataError, UsageError, WriteError
 from inception.runtime.batch import Job, answer_here, answer_parts, run_job
 from inception.runtime.inputs import expand_inputs
 from inception.runtime.loading import load
+from inception.runtime.tables import answers_table, errors_table
 
 
 @pytest.fixture(scope="module")
@@ -176,6 +178,20 @@ def test_parquet(job):
     assert [row["indices"] for row in rows] == [[s["index"] for s in row["top"]] for row in good]
     assert rows[3]["probabilities"] == pytest.approx([s["probability"] for s in good[3]["top"]])
     assert parquet.read_table(answered.errors).num_rows == 2
+
+
+def test_names_that_are_no_text_are_escaped(tmp_path):
+    """Path, label and error alike."""
+    parquet = pytest.importorskip("pyarrow.parquet", reason="Parquet needs pyarrow (extra embed)")
+    good = {"path": "\udcff.png", "top": [{"label": "\udcfe", "index": 0, "probability": 0.5}]}
+    bad = {"path": "\udcfd.png", "error": "\udcfd.png is no image"}
+    for name, table, row in (("good", partial(answers_table, top=1), good), ("bad", errors_table, bad)):
+        with table(tmp_path / f"{name}.parquet") as add:
+            add(row)
+    [row] = parquet.read_table(tmp_path / "good.parquet").to_pylist()
+    assert (row["path"], row["labels"]) == ("\\udcff.png", ["\\udcfe"])
+    [row] = parquet.read_table(tmp_path / "bad.parquet").to_pylist()
+    assert row == {"path": "\\udcfd.png", "error": "\\udcfd.png is no image"}
 
 
 def test_without_pyarrow_the_extra_is_named(job, monkeypatch):

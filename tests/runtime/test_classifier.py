@@ -12,7 +12,7 @@ from PIL import Image
 from shapes import COLOURS, shape_picture
 
 from inception.data.decode import decode_image
-from inception.errors import ImageError, UsageError
+from inception.errors import ImageError, InceptionError, UsageError
 from inception.runtime.classifier import Classifier, Prediction, Score, open_image
 from inception.runtime.device import choose_device, choose_precision
 from inception.runtime.loading import load
@@ -117,6 +117,18 @@ def test_bad_images_are_answered_in_their_place(classifier, pictures, tmp_path):
     assert "nowhere.png" in answers[6].error
     only_bad = classifier.predict([b"", b"x"])
     assert [answer.error is not None for answer in only_bad] == [True, True]
+
+
+@pytest.mark.parametrize("several", [False, True])
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_a_network_that_is_not_finite_does_not_answer(tiny_bundle, pictures, number, several):
+    thresholds = (0.5,) * len(tiny_bundle.labels) if several else None
+    broken = Classifier(replace(tiny_bundle, thresholds=thresholds), "cpu")
+    with torch.no_grad():
+        broken.model.fc.bias.fill_(number)
+    with pytest.raises(InceptionError, match="not all finite"):
+        broken.predict(pictures[0])
+    assert broken.predict(b"no image")[0].error is not None
 
 
 @pytest.mark.parametrize("top, count", [(1, 1), (2, 2), (3, 3), (5, 3), (1000, 3)])

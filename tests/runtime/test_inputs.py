@@ -1,5 +1,7 @@
 """From what a person names to images, in order, with a row for everything that is wrong."""
 
+import errno
+import shutil
 import tarfile
 import zipfile
 
@@ -100,3 +102,45 @@ def test_a_folder_that_cannot_be_listed_is_one_failing_item(folder, monkeypatch)
     assert "cannot be listed" in failure(opener)
     assert other.endswith("b.png")
     assert fine().mode == "RGB"
+
+
+def test_names_that_the_system_refuses_are_failing_items(folder, monkeypatch):
+    """Too long, with a null byte, and where nobody may look."""
+    real = type(folder).is_dir
+
+    def refuse(self):
+        if self.name == "secret":
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return real(self)
+
+    monkeypatch.setattr(type(folder), "is_dir", refuse)
+    wrong = ["a" * 300 + ".png", "a" * 300 + ".zip", "null\0byte.png", f"{folder}/secret"]
+    found = list(expand_inputs(["-"], [f"{path}\n" for path in (*wrong, folder / "b.png")]))
+    assert [name for name, _ in found] == [*wrong, f"{folder}/b.png"]
+    messages = [failure(opener) for _, opener in found[:-1]]
+    assert all("cannot be read" in message for message in messages)
+    assert "too long" in messages[0] and "too long" in messages[1]
+    assert "Permission denied" in messages[3]
+    assert found[-1][1]().mode == "RGB"
+
+
+def test_a_tar_in_a_folder_of_images_hides_none(folder):
+    expected = [name for name, _ in pairs([folder / "b.png", folder / "sub"])]
+    with tarfile.open(folder / "old.tar", "w") as archive:
+        archive.add(folder / "a.JPG", "a.JPG")
+    (folder / "a.JPG").unlink()
+    shutil.rmtree(folder / "__MACOSX")
+    assert [name for name, _ in pairs([folder])] == expected
+    (folder / "sub").rename(folder.parent / "elsewhere")
+    assert [name for name, _ in pairs([folder])] == [f"{folder}/b.png"]
+
+
+def test_the_files_of_images_can_be_had_as_they_are(folder, tmp_path):
+    with tarfile.open(tmp_path / "one.tar", "w") as archive:
+        archive.add(folder / "b.png", "b.png")
+    data = (folder / "b.png").read_bytes()
+    for path in (folder / "b.png", tmp_path / "one.tar"):
+        [(_, image)] = pairs([path])
+        assert image.read() == data
+    [(_, image)] = pairs([tmp_path / "nowhere"])
+    assert failure(image.read) == failure(image)

@@ -1,13 +1,16 @@
 """int8: calibrated on some images, judged on others, given back layer by layer where it costs too much."""
 
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import inception
 from inception.errors import DataError, UsageError
-from inception.runtime import quantize
+from inception.runtime import calibration, quantize
 from inception.runtime.calibration import Examples, gather_examples, run_all, spread, top1
 from inception.runtime.classifier import Classifier
 from inception.runtime.forms import graph_of
@@ -90,6 +93,48 @@ def test_layers_go_back_where_quantisation_harms(trained, examples, monkeypatch)
 def test_validate_needs_labels(trained, shapes, tmp_path):
     with pytest.raises(UsageError, match=r"no .*"):
         gather_examples(load_bundle(trained.bundle), str(shapes), str(tmp_path / "nowhere"), None)
+
+
+@pytest.mark.parametrize("form", ["folder", "zip"])
+def test_unlabelled_images_calibrate_and_labelled_ones_judge(trained, shapes, tmp_path, form):
+    source = tmp_path / "plain"
+    source.mkdir()
+    for number, file in enumerate(sorted((shapes / "train").rglob("*.png"))):
+        (source / f"{number:02}.png").write_bytes(file.read_bytes())
+    if form == "zip":
+        source = Path(shutil.make_archive(str(source), "zip", source))
+    bundle = load_bundle(trained.bundle)
+    found = gather_examples(bundle, str(source), str(shapes), None)
+    assert (len(found.calibration), len(found.held_out)) == (48, 72)
+    assert np.bincount(found.targets).tolist() == [24, 24, 24]
+    assert len(gather_examples(bundle, str(source), None, None).calibration) == 24
+    with pytest.raises(UsageError, match="no file or folder"):
+        gather_examples(bundle, str(source), str(tmp_path / "nowhere"), None)
+    with pytest.raises(DataError, match="no labelled images"):
+        gather_examples(bundle, str(shapes), str(source), None)
+
+
+def test_unlabelled_images_are_taken_from_all_of_the_set(trained, shapes, tmp_path, monkeypatch):
+    monkeypatch.setattr(calibration, "CALIBRATION_LIMIT", 12)
+    pictures = sorted((shapes / "train").rglob("*.png"))
+    for number, file in enumerate(pictures):
+        (tmp_path / f"{number:02}.png").write_bytes(file.read_bytes())
+    found = gather_examples(load_bundle(trained.bundle), str(tmp_path), None, None)
+    taken = [Image.open(pictures[number]).convert("RGB") for number in range(0, 48, 2)]
+    expected = np.stack([load_bundle(trained.bundle).preprocess.pixels(picture) for picture in taken])
+    assert np.array_equal(found.calibration, expected[::2])
+    assert np.array_equal(found.held_out, expected[1::2])
+
+
+def test_a_damaged_archive_says_what_is_wrong(trained, tmp_path):
+    (tmp_path / "half.zip").write_bytes(b"PK\x03\x04 no zip")
+    with pytest.raises(DataError, match=r"no image that can be read: .*half\.zip"):
+        gather_examples(load_bundle(trained.bundle), str(tmp_path / "half.zip"), None, None)
+
+
+def test_validation_images_without_any_to_calibrate_on_are_refused(trained, shapes, tmp_path):
+    with pytest.raises(UsageError, match="--calibrate DATA"):
+        optimize_bundle(trained.bundle, tmp_path / "fast", Request(validate=str(shapes)))
 
 
 def test_validation_images_of_another_set(trained, shapes):

@@ -3,6 +3,7 @@
 import base64
 import json
 import socket
+import tarfile
 import threading
 import zipfile
 
@@ -10,6 +11,8 @@ import pytest
 from servers import TOKEN, Serve, Served
 
 from inception.cli.main import run
+from inception.runtime.inputs import expand_inputs
+from inception.serve.client import read_images
 
 
 @pytest.fixture
@@ -39,6 +42,26 @@ def test_prints_what_predict_prints(served: Served, ask, bundle_path, pictures, 
     assert [line["path"] for line in lines] == [line["path"] for line in others]
     assert [line.get("top") for line in lines] == [line.get("top") for line in others]
     assert [line for line in lines if "error" in line].__len__() == 2
+
+
+def test_finds_what_predict_finds(pictures, tmp_path):
+    """Folders with a stray tar, shards, archives, lists, and what cannot be read."""
+    mixed, shards = tmp_path / "mixed", tmp_path / "shards"
+    for folder in (mixed, shards):
+        folder.mkdir()
+        with tarfile.open(folder / "0.tar", "w") as tar:
+            tar.add(pictures[0], "cat.0.png")
+            tar.add(pictures[1], "cat.1.png")
+    (mixed / "loose.png").write_bytes(pictures[2].read_bytes())
+    paths = [str(path) for path in (mixed, shards, shards / "0.tar", tmp_path / "nowhere.png", "a" * 300)]
+    found = list(read_images(["-", pictures[0].as_posix()], [f"{path}\n" for path in paths]))
+    names = [f"{mixed}/loose.png", *[f"{shards}/0.tar/cat.{n}.png" for n in (0, 1)] * 2, *paths[-2:]]
+    assert [name for name, _ in found] == [*names, str(pictures[0])]
+    files = [pictures[number].read_bytes() for number in (2, 0, 1, 0, 1)]
+    assert [content for _, content in found[:5]] == files
+    assert all("cannot be read" in content for _, content in found[5:7])
+    expected = expand_inputs(["-", pictures[0].as_posix()], [f"{path}\n" for path in paths])
+    assert [name for name, _ in expected] == [name for name, _ in found]
 
 
 def test_table_model_and_auxiliary(served: Served, ask, pictures):

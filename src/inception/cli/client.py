@@ -62,8 +62,8 @@ def client(
     target: str | None,
     token_file: Path | None,
 ) -> int:
-    """Ask the server at URL about every image in PATHS: files, folders, archives, or `-` for a list of paths
-    on standard input, one a line.
+    """Ask the server at URL about every image in PATHS: files, folders, shards, .zip or .tar archives,
+    .parquet files, or `-` for a list of paths on standard input, one a line.
 
     A bad image is reported in its row and does not stop the rest. Exit code 1 when any image failed.
     """

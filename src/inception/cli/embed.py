@@ -25,7 +25,7 @@ from inception.evaluate.embeddings import (
 from inception.files import atomic_path, atomic_write_text
 from inception.runtime.inputs import expand_inputs
 from inception.runtime.loading import load
-from inception.runtime.tables import require_pyarrow
+from inception.runtime.tables import encodable, require_pyarrow
 
 FORMATS = (".npy", ".parquet")
 INSTEAD = "write .npy"
@@ -166,7 +166,7 @@ def write_parquet(output: Path, stream: Iterator[Embedding], endpoint: str) -> t
         with atomic_path(output) as temporary, arrow.parquet.ParquetWriter(temporary, schema) as writer:
 
             def flush() -> None:
-                columns = [[item.path for item in rows], [item.vector for item in rows]]
+                columns = [[encodable(item.path) for item in rows], [item.vector for item in rows]]
                 writer.write_table(arrow.table(columns, schema=schema))
 
             for item in stream:

@@ -88,6 +88,9 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             # A file name that the terminal's encoding cannot show must not end the command.
             stream.reconfigure(errors="backslashreplace")
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        # A list of file names, which need not be text: kept as Python keeps those of a folder.
+        sys.stdin.reconfigure(errors="surrogateescape")
     sys.exit(run(sys.argv[1:]))
 
 

@@ -9,6 +9,7 @@ import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -167,6 +168,12 @@ def sniff_format(data: bytes) -> str | None:
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "WebP"
     return next((kind for magic, kind in _MAGIC if data.startswith(magic)), None)
+
+
+def is_visible_image(name: str) -> bool:
+    """Whether a path in a folder or archive (with `/`) is an image by its extension, and nothing hidden."""
+    hidden = any(part.startswith((".", "__MACOSX")) for part in name.split("/"))
+    return PurePosixPath(name).suffix.lower() in EXTENSIONS and not hidden
 
 
 @contextmanager

@@ -15,8 +15,9 @@ from typing import Any
 
 from inception.data.archives import RandomAccessFile, tar_extents
 from inception.data.dataset import SPLIT_NAMES, Dataset, Record, build_dataset
-from inception.data.decode import EXTENSIONS
+from inception.data.decode import EXTENSIONS, is_visible_image
 from inception.data.shards import ShardColumns, ShardStore, open_indexed, read_index, read_shards, unfinished
+from inception.data.stores import FolderStore
 from inception.errors import DataError
 
 CLASS_FILES = ("classnames.txt", "classes.txt", "labels.txt")
@@ -33,12 +34,19 @@ Fields = dict[str, tuple[int, int]]
 def find_shards(path: Path) -> tuple[Path, ...]:
     """The shards at `path`, or nothing when it is no WebDataset.
 
-    A folder of shards has `.tar` files at its top, or in folders named as splits, and no other folders; a
-    single `.tar` counts when its first samples have a `.cls` (or, outside all folders, a `.json`) beside the
-    image.
+    A folder of shards has our index; or `.tar` files at its top, or in folders named as splits, and neither
+    other folders nor loose images. A single `.tar` counts when its first samples have a `.cls` (or, outside
+    all folders, a `.json`) beside the image.
 
-    Raises DataError for a folder whose shards `inception shard` has not finished.
+    Raises DataError for a folder that cannot be read, or whose shards `inception shard` has not finished.
     """
+    try:
+        return _find_shards(path)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}.") from error
+
+
+def _find_shards(path: Path) -> tuple[Path, ...]:
     if path.is_file():
         return (path,) if path.suffix.lower() == ".tar" and _has_samples(path) else ()
     if not path.is_dir():
@@ -55,7 +63,9 @@ def find_shards(path: Path) -> tuple[Path, ...]:
     if any(folder.name.lower() not in SPLIT_NAMES for folder in folders):
         return ()
     inner = [tar for folder in folders for tar in sorted(folder.glob("*.tar"))]
-    return (*(entry for entry in entries if entry.suffix.lower() == ".tar" and entry.is_file()), *inner)
+    tars = (*(entry for entry in entries if entry.suffix.lower() == ".tar" and entry.is_file()), *inner)
+    # Beside loose images a tar is a stray: this is a folder of images.
+    return () if tars and any(map(is_visible_image, FolderStore(path).names())) else tars
 
 
 def open_shards(path: Path, shards: Sequence[Path], *, val_fraction: float, seed: int) -> Dataset:
@@ -79,7 +89,7 @@ def open_shards(path: Path, shards: Sequence[Path], *, val_fraction: float, seed
 
 
 def open_shard_images(path: Path, shards: Sequence[Path]) -> ShardStore:
-    """The images of shards, with or without labels. Raises DataError."""
+    """Every image of shards, with or without labels. Raises DataError."""
     index = read_index(path) if path.is_dir() else None
     if index is not None:
         return read_shards(path, index)[2]
@@ -87,10 +97,9 @@ def open_shard_images(path: Path, shards: Sequence[Path]) -> ShardStore:
     columns = ShardColumns()
     for number, shard in enumerate(shards):
         where = shard.relative_to(root).as_posix()
-        for key, fields in _samples(shard):
-            extension = _image_extension(fields)
-            if extension is not None:
-                columns.add(f"{where}/{key}.{extension}", number, *fields[extension])
+        for name, extent in tar_extents(shard).items():
+            if is_visible_image(name):
+                columns.add(f"{where}/{name}", number, *extent)
     return ShardStore(path, shards, columns)
 
 

@@ -104,6 +104,8 @@ class Answering(ABC):
         """Answers in order for (name, function that opens the image) pairs, decoding ahead in threads.
 
         At most three batches are held in memory, however long `items` is.
+
+        Raises InceptionError when the network's answers are not finite.
         """
         if unknown and self.thresholds is not None:
             raise UsageError("'unknown' is of bundles with one label an image; here an image may have none")
@@ -146,6 +148,11 @@ class Answering(ABC):
 
     def _probabilities(self, pixels: Pixels) -> NDArray[np.float32]:
         logits = self.compute(pixels)
+        if not np.isfinite(logits).all():
+            raise InceptionError(
+                "The network's answers are not all finite (NaN or infinity); its weights or its precision "
+                "are at fault, not the images."
+            )
         if self.thresholds is None:
             return softmax(logits, self.temperature)
         powers = np.exp(-np.abs(logits))
@@ -214,9 +221,18 @@ def open_image(source: ImageSource) -> Image.Image:
         raise ImageError(
             "format", f"an image is a path, bytes, a PIL image or an array, not {type(source).__name__}"
         )
+    return decode_image(read_file(source), name=str(source))
+
+
+def read_file(path: str | Path) -> bytes:
+    """The bytes of a file. Raises ImageError when it cannot be read."""
     try:
-        data = Path(source).read_bytes()
-    except (OSError, ValueError) as error:  # ValueError: a name with a null byte
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise ImageError("empty", f"{source} cannot be read: {reason}") from error
-    return decode_image(data, name=str(source))
+        return Path(path).read_bytes()
+    except (OSError, ValueError) as error:
+        raise unreadable(path, error) from error
+
+
+def unreadable(path: str | Path, error: OSError | ValueError) -> ImageError:
+    """What to say of a path that the system refuses; a ValueError is a name with a null byte."""
+    reason = error.strerror if isinstance(error, OSError) else error
+    return ImageError("empty", f"{path} cannot be read: {reason}")

@@ -1,8 +1,8 @@
 """Images that judge a reduced precision: some to calibrate on, others, never used for that, to measure."""
 
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,15 +10,16 @@ from numpy.typing import NDArray
 from inception.data.dataset import Dataset, Sample
 from inception.data.loader import Loader
 from inception.data.sources import align_labels, open_dataset
-from inception.errors import DataError, ImageError, UsageError
+from inception.errors import DataError, UsageError
 from inception.runtime.answering import Logits, Pixels
 from inception.runtime.engines import Runner
-from inception.runtime.inputs import expand_inputs
+from inception.runtime.inputs import ARCHIVE_SUFFIXES, expand_inputs
 from inception.weights.bundle import Bundle
 
 CALIBRATION_LIMIT, HELD_OUT_LIMIT = 300, 1000
 MINIMUM = 10
 BATCH = 16
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -47,21 +48,23 @@ def gather_examples(bundle: Bundle, calibrate: str, validate: str | None, data_r
     """Read the images of `calibrate`, and those of `validate` to measure on.
 
     Without `validate`, a set with splits of its own is calibrated on `train` and measured on the rest; any
-    other is halved, every second image in the order of names.
+    other is halved, every second image in the order of names. `calibrate` needs no labels.
 
-    Raises DataError when fewer than ten images of either kind can be read.
+    Raises DataError when fewer than ten images of either kind can be read, or `validate` is no data set.
     """
     chosen = _open(calibrate, data_root)
-    if chosen is None:
-        return _unlabelled(bundle, calibrate)
-    first, second = _halves(chosen)
-    measured = chosen
     if validate is not None:
-        first = chosen.samples
-        other = _open(validate, data_root)
-        if other is None:
-            raise DataError(f"{validate} has no labels to measure accuracy with; give class folders or a CSV")
-        measured, second = other, other.samples
+        measured = open_dataset(validate, data_root=data_root)
+        second = measured.samples
+    elif chosen is not None:
+        measured, second = chosen, _halves(chosen)[1]
+    else:
+        return _unlabelled(bundle, calibrate)
+    if chosen is None:
+        calibration = _pictures(bundle, calibrate, CALIBRATION_LIMIT)
+    else:
+        first = _halves(chosen)[0] if validate is None else chosen.samples
+        calibration, _ = _read(bundle, chosen, spread(first, CALIBRATION_LIMIT))
     known = True
     try:
         measured = align_labels(measured, bundle.labels)
@@ -69,36 +72,42 @@ def gather_examples(bundle: Bundle, calibrate: str, validate: str | None, data_r
         second = tuple(sample for sample in measured.samples if sample.path in wanted)
     except DataError:
         known = False
-    calibration, _ = _read(bundle, chosen, spread(first, CALIBRATION_LIMIT))
     held_out, targets = _read(bundle, measured, spread(second, HELD_OUT_LIMIT))
     _check(calibration, held_out, calibrate)
-    source = f"calibrated on {len(calibration)} images of {chosen.name}, "
+    source = f"calibrated on {len(calibration)} images of {chosen.name if chosen else calibrate}, "
     source += f"measured on {len(held_out)} others of {measured.name}"
     return Examples(calibration, held_out, targets if known else None, source)
 
 
 def _open(source: str, data_root: Path | None) -> Dataset | None:
-    """The data set, or None for a plain folder of images without labels."""
+    """The data set, or None for a folder or archive that is none: its images have no labels."""
     try:
         return open_dataset(source, data_root=data_root)
     except DataError:
-        if not Path(source).is_dir():
+        if not (Path(source).is_dir() or source.lower().endswith(ARCHIVE_SUFFIXES)):
             raise
         return None
 
 
 def _unlabelled(bundle: Bundle, name: str) -> Examples:
-    pictures = []
-    for _, open_image in islice(expand_inputs([name], ()), 2 * CALIBRATION_LIMIT):
-        try:
-            pictures.append(bundle.preprocess.pixels(open_image()))
-        except ImageError:
-            continue
-    if len(pictures) < 2 * MINIMUM:
-        raise DataError(f"{name} has {len(pictures)} readable images; calibration needs {2 * MINIMUM}")
-    pixels = np.stack(pictures)
+    pixels = _pictures(bundle, name, 2 * CALIBRATION_LIMIT)
+    if len(pixels) < 2 * MINIMUM:
+        raise DataError(f"{name} has {len(pixels)} readable images; calibration needs {2 * MINIMUM}")
     source = f"calibrated on {len(pixels[::2])} images of {name}, measured on the {len(pixels[1::2])} others"
     return Examples(pixels[::2], pixels[1::2], None, source)
+
+
+def _pictures(bundle: Bundle, name: str, limit: int) -> Pixels:
+    """Those of at most `limit` images, spread over all of a folder or archive, that can be read."""
+    pictures, wrong = [], ""
+    for _, image in spread(tuple(expand_inputs([name], ())), limit):
+        try:
+            pictures.append(bundle.preprocess.pixels(image()))
+        except DataError as error:
+            wrong = str(error)
+    if not pictures:
+        raise DataError(f"{name} has no image that can be read: {wrong}")
+    return np.stack(pictures)
 
 
 def _halves(dataset: Dataset) -> tuple[tuple[Sample, ...], tuple[Sample, ...]]:
@@ -107,7 +116,7 @@ def _halves(dataset: Dataset) -> tuple[tuple[Sample, ...], tuple[Sample, ...]]:
     return dataset.samples[::2], dataset.samples[1::2]
 
 
-def spread(samples: tuple[Sample, ...], limit: int) -> tuple[Sample, ...]:
+def spread(samples: tuple[T, ...], limit: int) -> tuple[T, ...]:
     """At most `limit` of the samples, evenly spaced, so that every class has its share."""
     if len(samples) <= limit:
         return samples

@@ -3,41 +3,58 @@
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from PIL import Image
 
 from inception.data.archives import open_archive
-from inception.data.decode import EXTENSIONS, decode_image
+from inception.data.decode import decode_image, is_visible_image
 from inception.data.parquet import ParquetStore
 from inception.data.stores import FolderStore, Store
 from inception.data.webdataset import find_shards, open_shard_images
 from inception.errors import DataError, ImageError
-from inception.runtime.answering import open_image
+from inception.runtime.answering import read_file, unreadable
 
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz")
 PARQUET_SUFFIX = ".parquet"
 Item = tuple[str, Callable[[], Image.Image]]
 
 
+class Found(Protocol):
+    """An input: called it is opened, and its file's bytes can be had. It can be sent to another process."""
+
+    def __call__(self) -> Image.Image:
+        """The RGB image. Raises DataError."""
+
+    def read(self) -> bytes:
+        """The bytes of its file. Raises DataError."""
+
+
 @dataclass(frozen=True, slots=True)
 class _FileImage:
-    """Opens the image of a file. Like the other two it can be sent to another process."""
+    """An image in a file."""
 
     path: str
 
     def __call__(self) -> Image.Image:
-        return open_image(self.path)
+        return decode_image(self.read(), name=self.path)
+
+    def read(self) -> bytes:
+        return read_file(self.path)
 
 
 @dataclass(frozen=True, slots=True)
 class _MemberImage:
-    """Opens an image in a store."""
+    """An image in a store."""
 
     store: Store
     name: str
 
     def __call__(self) -> Image.Image:
-        return decode_image(self.store.read(self.name), name=self.name)
+        return decode_image(self.read(), name=self.name)
+
+    def read(self) -> bytes:
+        return self.store.read(self.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,59 +66,56 @@ class _NoImage:
     def __call__(self) -> Image.Image:
         raise ImageError("empty", self.message)
 
+    def read(self) -> bytes:
+        raise ImageError("empty", self.message)
 
-def expand_inputs(paths: Iterable[str], listing: Iterable[str]) -> Iterator[Item]:
-    """(name, function that opens the image) for every image, lazily and in order.
+
+def expand_inputs(paths: Iterable[str], listing: Iterable[str]) -> Iterator[tuple[str, Found]]:
+    """(name, the image to open or read) for every image, lazily and in order.
 
     A folder, archive or folder of tar shards gives its image files (by extension, hidden ones left out) as
     `folder/name`, a Parquet file its rows; `-` gives the paths in `listing`, one a line. What does not exist
-    gives an item whose opening fails with a clear ImageError, so that one wrong name does not stop the rest.
+    or may not be read gives an item whose opening fails with a clear ImageError, so that one wrong name does
+    not stop the rest.
     """
     for path in paths:
         if path == "-":
             lines = (line.rstrip("\r\n") for line in listing)
             yield from expand_inputs((line for line in lines if line and line != "-"), ())
-        elif Path(path).is_dir():
-            yield from _folder(path)
-        elif path.lower().endswith((*ARCHIVE_SUFFIXES, PARQUET_SUFFIX)) and Path(path).is_file():
-            yield from _archive(path)
         else:
-            yield path, _FileImage(path)
+            yield from _expand(path)
 
 
-def _folder(path: str) -> Iterator[Item]:
+def _expand(path: str) -> Iterator[tuple[str, Found]]:
     try:
-        shards = find_shards(Path(path))
-        store: Store = open_shard_images(Path(path), shards) if shards else FolderStore(Path(path))
+        store = _open_store(path)
+        names = [] if store is None else _image_names(store)
     except DataError as error:
         yield path, _NoImage(str(error))
         return
-    yield from _members(store, path)
-
-
-def _archive(path: str) -> Iterator[Item]:
-    parquet = path.lower().endswith(PARQUET_SUFFIX)
-    try:
-        store: Store = ParquetStore(Path(path)) if parquet else open_archive(Path(path))
-    except DataError as error:
-        yield path, _NoImage(str(error))
+    except (OSError, ValueError) as error:
+        yield path, _NoImage(str(unreadable(path, error)))
         return
-    yield from _members(store, path, every=parquet)
-
-
-def _members(store: Store, path: str, every: bool = False) -> Iterator[Item]:
-    try:
-        listed = store.names()
-    except DataError as error:
-        yield path, _NoImage(str(error))
+    if store is None:
+        yield path, _FileImage(path)
         return
-    names = listed if every else [name for name in listed if _is_visible_image(name)]
     if not names:
         yield path, _NoImage(f"{path} holds no images")
     for name in names:
         yield f"{path.rstrip('/')}/{name}", _MemberImage(store, name)
 
 
-def _is_visible_image(name: str) -> bool:
-    hidden = any(part.startswith((".", "__MACOSX")) for part in name.split("/"))
-    return Path(name).suffix.lower() in EXTENSIONS and not hidden
+def _open_store(path: str) -> Store | None:
+    """What holds the images of a folder, archive or Parquet file; None for any other path."""
+    place, lower = Path(path), path.lower()
+    if place.is_dir():
+        shards = find_shards(place)
+        return open_shard_images(place, shards) if shards else FolderStore(place)
+    if lower.endswith(PARQUET_SUFFIX) and place.is_file():
+        return ParquetStore(place)
+    return open_archive(place) if lower.endswith(ARCHIVE_SUFFIXES) and place.is_file() else None
+
+
+def _image_names(store: Store) -> list[str]:
+    names = store.names()
+    return names if isinstance(store, ParquetStore) else [name for name in names if is_visible_image(name)]

@@ -79,9 +79,13 @@ class Request:
     data_root: Path | None = None
 
     def precisions(self) -> tuple[PlanPrecision, ...]:
-        """The precisions to be tried. Raises UsageError where they cannot be."""
+        """The precisions to be tried. Raises UsageError where they, or the images, do not fit together."""
         if self.precision == "int8" and self.calibrate is None:
             raise UsageError("int8 is calibrated on images like those it will see: give --calibrate DATA")
+        if self.validate is not None and self.calibrate is None:
+            raise UsageError(
+                "--validate judges what is calibrated on other images: give --calibrate DATA too"
+            )
         if self.precision != "auto":
             return (self.precision,)  # type: ignore[return-value]
         import torch

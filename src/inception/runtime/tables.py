@@ -99,7 +99,7 @@ def _table(
         writer.writerow(heading)
 
         def add_cells(row: Row) -> None:
-            writer.writerow([_text(cell) for cell in _cells(row, top)])
+            writer.writerow([encodable(cell) for cell in _cells(row, top)])
 
         yield add_cells
 
@@ -124,8 +124,7 @@ def _parquet_table(
             rows.clear()
 
         def add(row: Row) -> None:
-            path_cell, *others = column_values(row)
-            rows.append([_text(path_cell), *others])
+            rows.append([_parquet_cell(value) for value in column_values(row)])
             if len(rows) == _ROW_GROUP:
                 flush()
 
@@ -149,5 +148,12 @@ def _json_line(row: Row) -> str:
     return line + "\n"
 
 
-def _text(cell: Any) -> str:
-    return str(cell).encode("utf-8", "backslashreplace").decode()
+def _parquet_cell(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_parquet_cell(item) for item in value]
+    return encodable(value) if isinstance(value, str) else value
+
+
+def encodable(text: str) -> str:
+    """The text, with escapes for what UTF-8 does not have: file names need not be text."""
+    return text.encode("utf-8", "backslashreplace").decode()

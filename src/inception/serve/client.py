@@ -7,16 +7,12 @@ import ssl
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
-from inception.data.archives import open_archive
-from inception.data.decode import EXTENSIONS
-from inception.data.stores import FolderStore, Store
 from inception.errors import DataError, InceptionError, UsageError
+from inception.runtime.inputs import expand_inputs
 
-ARCHIVE_SUFFIXES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz")
 MAX_TRIES = 8
 _TIMEOUT_SECONDS = 60.0
 
@@ -179,38 +175,11 @@ def _reason(answer: dict[str, Any]) -> str:
 def read_images(paths: Iterable[str], listing: Iterable[str]) -> Iterator[tuple[str, bytes | str]]:
     """(name, bytes) of every image file, or (name, what is wrong), as `inception predict` finds them.
 
-    A folder or archive gives its image files as `folder/name`; `-` gives the paths in `listing`, one a line.
+    Args:
+        paths, listing: as for `expand_inputs`.
     """
-    for path in paths:
-        if path == "-":
-            yield from read_images((line for line in map(str.strip, listing) if line and line != "-"), ())
-        elif Path(path).is_dir():
-            yield from _members(FolderStore(Path(path)), path)
-        elif path.lower().endswith(ARCHIVE_SUFFIXES) and Path(path).is_file():
-            try:
-                yield from _members(open_archive(Path(path)), path)
-            except DataError as error:
-                yield path, str(error)
-        else:
-            try:
-                yield path, Path(path).read_bytes()
-            except (OSError, ValueError) as error:
-                reason = error.strerror if isinstance(error, OSError) else error
-                yield path, f"{path} cannot be read: {reason}"
-
-
-def _members(store: Store, path: str) -> Iterator[tuple[str, bytes | str]]:
-    names = [
-        name
-        for name in store.names()
-        if Path(name).suffix.lower() in EXTENSIONS
-        and not any(part.startswith((".", "__MACOSX")) for part in name.split("/"))
-    ]
-    if not names:
-        yield path, f"{path} holds no images"
-    for name in names:
-        shown = f"{path.rstrip('/')}/{name}"
+    for name, image in expand_inputs(paths, listing):
         try:
-            yield shown, store.read(name)
+            yield name, image.read()
         except DataError as error:
-            yield shown, str(error)
+            yield name, str(error)
