@@ -186,7 +186,7 @@ def test_a_bundle_of_several_labels_is_refused_at_any_place(inception, trained, 
     for more in ([], ["--ensemble", "equal"]):
         outcome = inception("evaluate", trained.bundle, tmp_path / "several", shapes, "--json", *more)
         assert (outcome.code, outcome.out) == (2, "")
-        assert "several labels an image" in outcome.err
+        assert "several: this measurement is for bundles with one label an image" in outcome.err
     outcome = inception("evaluate", tmp_path / "several", shapes, "--table3", "--crops", "single")
     assert (outcome.code, outcome.out) == (2, "")
     assert "--table3 cannot be had" in outcome.err

@@ -60,8 +60,8 @@ def chosen(samples: Sequence[Sample], limit: int | None) -> tuple[Sample, ...]:
 
 def _open(request: Request) -> tuple[list[Classifier], Dataset, str, tuple[Sample, ...]]:
     classifiers = [load(bundle, request.device, request.precision) for bundle in request.bundles]
-    for classifier in classifiers:
-        require_one_label(classifier.thresholds, "this measurement")
+    for path, classifier in zip(request.bundles, classifiers, strict=True):
+        require_one_label(classifier.thresholds, f"{path}: this measurement")
     first, *others = classifiers
     reference, opened = first, open_to_measure(first, request.data, request.split, request.data_root)
     for classifier, path in zip(others, request.bundles[1:], strict=True):

@@ -6,6 +6,7 @@ the picture that excites the network as the cell's points do on average. Source:
 """
 
 import hashlib
+import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -178,6 +179,9 @@ def lay_out(vectors: Tensor, method: str = "umap", seed: int = 0) -> NDArray[np.
     units = F.normalize(vectors.float(), dim=1).numpy()
     near = min(NEIGHBOURS, len(units) - 1)
     if method == "umap":
+        # numba's first choice, TBB, was seen waiting for ever at the end of a process that OpenVINO's TBB
+        # shared with it.
+        os.environ.setdefault("NUMBA_THREADING_LAYER", "workqueue")
         from umap import UMAP
 
         found = UMAP(n_neighbors=near, min_dist=0.05, random_state=seed, n_jobs=1).fit_transform(units)
