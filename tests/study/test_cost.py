@@ -11,7 +11,7 @@ def test_works_take_turns():
     calls: list[str] = []
     works = {name: lambda name=name: calls.append(name) for name in "ab"}
     times = interleaved(works, rounds=3, warm_up=1)
-    assert calls == list("ab" * 4)
+    assert calls == list("ab" + "aabb" * 3)
     assert {name: len(values) for name, values in times.items()} == {"a": 3, "b": 3}
 
 

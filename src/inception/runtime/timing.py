@@ -13,12 +13,17 @@ Work = Callable[[], object]
 
 
 def interleaved(works: Mapping[str, Work], rounds: int, warm_up: int = 2) -> dict[str, list[float]]:
-    """Seconds of each work in each round; the works take turns, so that a disturbance hits all alike."""
+    """Seconds of each work in each round; the works take turns, so that a disturbance hits all alike.
+
+    Each is run once unmeasured before it is measured: the threads of the engine before it still spin for a
+    while, which made OpenVINO's next run on two threads take 1.5 times as long after PyTorch's.
+    """
     for work in list(works.values()) * warm_up:
         work()
     times: dict[str, list[float]] = {name: [] for name in works}
     for _ in range(rounds):
         for name, work in works.items():
+            work()
             started = time.perf_counter()
             work()
             times[name].append(time.perf_counter() - started)
