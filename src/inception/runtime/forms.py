@@ -116,7 +116,8 @@ def choose_form(
 
 def _rounds(work: Work) -> int:
     seconds = min(interleaved({"one": work}, 3)["one"])
-    return min(max(int(SECONDS / (2.0 * seconds)), LEAST_ROUNDS), MOST_ROUNDS)
+    # A round runs two works, each once unmeasured and once measured.
+    return min(max(int(SECONDS / (4.0 * seconds)), LEAST_ROUNDS), MOST_ROUNDS)
 
 
 def _changes(network: Network) -> dict[str, dict[str, Any]]:

@@ -150,10 +150,11 @@ class Answerer:
         model = self.classifier.model
         if not (auxiliary and self.heads and isinstance(model, Network)):
             return self.classifier.logits(batch), {}
-        planned = not isinstance(
-            self.classifier, Classifier
-        )  # its engine answers, the network's heads remark
-        stages = list(dict.fromkeys(self.heads.values())) + [model.endpoints[-1]] * (not planned)
+        # The engine of an optimised bundle answers; the network beside it is asked for its heads alone.
+        planned = not isinstance(self.classifier, Classifier)
+        stages = list(dict.fromkeys(self.heads.values()))
+        if not planned:
+            stages.append(model.endpoints[-1])
         device = self.classifier.device
         with torch.inference_mode(), autocast(device, self.classifier.network_precision):
             images = self.classifier.preprocess.normalize(batch.to(device))
