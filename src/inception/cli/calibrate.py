@@ -13,8 +13,8 @@ from inception.evaluate.recalibrate import Calibration, calibrate
 from inception.runtime.classifier import Classifier
 from inception.runtime.loading import load
 from inception.runtime.optimize import write_optimized
-from inception.runtime.plan import read_plan
-from inception.weights.bundle import Bundle, save_bundle
+from inception.runtime.plan import Plan, read_plan
+from inception.weights.bundle import save_bundle
 
 
 @click.command(short_help="Make a bundle's confidence honest.")
@@ -56,6 +56,7 @@ def calibrate_command(
     The images must be neither those trained on nor those that are tested on later. Which answer is best does
     not change, only how sure it says to be.
     """
+    planned = _plan_for(bundle, output or bundle)
     classifier = load(bundle, device, precision)
     dataset, split = _choose(classifier, data, split, data_root)
     loader = Loader(dataset, dataset.split(split), workers, cache_bytes=0)
@@ -65,7 +66,10 @@ def calibrate_command(
         say(f"left out {path}: {reason}")
     source = {"data": dataset.name, "data_fingerprint": dataset.fingerprint, "split": split}
     result = calibrate(classifier.bundle, logits, targets, keep=keep, source=source)
-    _store(result.bundle, bundle, output or bundle)
+    if planned:
+        write_optimized(result.bundle, *planned, output or bundle)
+    else:
+        save_bundle(result.bundle, output or bundle)
     if as_json:
         print_json({**result.to_dict(), "data": dataset.name, "split": split})
     else:
@@ -73,15 +77,12 @@ def calibrate_command(
     say(f"stored in {output or bundle}; test it on other images: inception evaluate {output or bundle} DATA")
 
 
-def _store(result: Bundle, source: Path, target: Path) -> None:
-    """Write the bundle, with the plan of an optimised one, which does not depend on what was fitted."""
+def _plan_for(source: Path, target: Path) -> tuple[Plan, dict[str, bytes]] | None:
+    """The plan of an optimised bundle, which does not depend on what is fitted. Raises UsageError."""
     planned = read_plan(source)
-    if planned is None:
-        save_bundle(result, target)
-        return
-    if target.suffix == ".zip" or target.is_file():
+    if planned and (target.suffix == ".zip" or target.is_file()):
         raise UsageError(f"{target}: an optimised bundle is written as a folder; name one with -o")
-    write_optimized(result, *planned, target)
+    return planned
 
 
 def _choose(classifier: Classifier, data: str, split: str, data_root: Path | None) -> tuple[Dataset, str]:
