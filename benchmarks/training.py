@@ -3,16 +3,22 @@
     python benchmarks/training.py --json training.json
 
 Every engine does the same work: forward with both auxiliary heads, loss main + 0.3 x each head, backward and
-a step of SGD with momentum. The engines take turns within each round, so that a noisy machine disturbs all
-alike; the speed-up is the median over the rounds of (its time / our time), the ratio in the JSON its inverse.
+a step of SGD with momentum. Each engine lives in a process of its own, because how a C library manages memory
+holds for a whole process and ours changes it (`train/native/memory.py`); they take turns within each round,
+so that a noisy machine disturbs all alike. The speed-up is the median over the rounds of (its time / our
+time), the ratio in the JSON its inverse. "Without kernels" is our network in plain PyTorch, and "memory kept"
+gives torchvision's the same memory management as ours.
 """
 
 import argparse
 import json
-import platform
+import multiprocessing
 import statistics
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
+from functools import partial
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import torch
@@ -24,17 +30,22 @@ from torch import nn
 
 from inception.nets.registry import build_network
 from inception.runtime.device import autocast, choose_device, choose_precision, place
+from inception.runtime.timing import machine
 from inception.train.config import TrainConfig
 from inception.train.losses import training_loss
+from inception.train.native.fused import fuse
+from inception.train.native.memory import kept_memory
 from inception.train.optimizer import make_optimizer
 
 Step = Callable[[], float]
 LEARNING_RATE, AUX_WEIGHT = 0.01, 0.3
 
 
-def our_step(images: torch.Tensor, targets: torch.Tensor, device: torch.device) -> Step:
+def our_step(images: torch.Tensor, targets: torch.Tensor, device: torch.device, kernels: bool = True) -> Step:
     """The step of `inception train`, on torchvision's variant of the network, in its automatic precision."""
     network = place(build_network("googlenet_tv"), device).train()
+    if device.type == "cpu" and kernels:
+        fuse(network)
     config = TrainConfig(learning_rate=LEARNING_RATE, weight_decay=0.0, optimizer="sgd")
     optimizer = make_optimizer(network, config)
     precision = choose_precision("auto", device)
@@ -77,17 +88,39 @@ def torchvision_step(
     return step
 
 
-def measure(steps: dict[str, Step], rounds: int, warmup: int) -> dict[str, list[float]]:
-    """Seconds of each engine's step in each round, all engines taking turns."""
-    for step in steps.values():
-        for _ in range(warmup):
-            step()
-    times: dict[str, list[float]] = {name: [] for name in steps}
-    for _ in range(rounds):
-        for name, step in steps.items():
+def serve_steps(
+    pipe: Connection, make: Callable[..., Step], device_name: str, batch: int, keep: bool
+) -> None:
+    """In an engine's process: make a step for each message, and answer with its seconds."""
+    torch.manual_seed(0)
+    device = choose_device(device_name)
+    images = torch.randn(batch, 3, 224, 224, device=device)
+    targets = torch.randint(0, 1000, (batch,), device=device)
+    step = make(images, targets, device)
+    with kept_memory() if keep else nullcontext():
+        while pipe.recv():
             start = time.perf_counter()
             step()
-            times[name].append(time.perf_counter() - start)
+            pipe.send(time.perf_counter() - start)
+
+
+def measure(engines: dict[str, tuple[Callable[..., Step], bool]], options: argparse.Namespace) -> dict:
+    """Seconds of each engine's step in each round, all engines taking turns; processes start afresh."""
+    context = multiprocessing.get_context("spawn")
+    pipes: dict[str, Connection] = {}
+    for name, (make, keep) in engines.items():
+        pipes[name], theirs = context.Pipe()
+        arguments = (theirs, make, options.device, options.batch, keep)
+        context.Process(target=serve_steps, args=arguments, daemon=True).start()
+    times: dict[str, list[float]] = {name: [] for name in engines}
+    for number in range(options.warmup + options.rounds):
+        for name, pipe in pipes.items():
+            pipe.send(True)
+            seconds = pipe.recv()
+            if number >= options.warmup:
+                times[name].append(seconds)
+    for pipe in pipes.values():
+        pipe.send(False)
     return times
 
 
@@ -122,25 +155,22 @@ def main() -> None:
     )
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--warmup", type=int, default=2)
+    parser.add_argument("--warmup", type=int, default=8)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--compile", action="store_true", help="also torchvision under torch.compile")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    torch.manual_seed(0)
-    device = choose_device(options.device)
-    images = torch.randn(options.batch, 3, 224, 224, device=device)
-    targets = torch.randint(0, 1000, (options.batch,), device=device)
-    steps = {
-        "inception": our_step(images, targets, device),
-        "torchvision float32": torchvision_step(images, targets, device, bfloat16=False),
-        "torchvision bfloat16 channels last": torchvision_step(images, targets, device, bfloat16=True),
+    bfloat16 = partial(torchvision_step, bfloat16=True)
+    engines: dict[str, tuple[Callable[..., Step], bool]] = {
+        "inception": (our_step, True),
+        "inception, without kernels": (partial(our_step, kernels=False), False),
+        "torchvision float32": (partial(torchvision_step, bfloat16=False), False),
+        "torchvision bfloat16 channels last": (bfloat16, False),
+        "torchvision bfloat16 channels last, memory kept": (bfloat16, True),
     }
     if options.compile:
-        steps["torchvision bfloat16 compiled"] = torchvision_step(
-            images, targets, device, True, compiled=True
-        )
-    rows = rows_of(measure(steps, options.rounds, options.warmup), options.batch)
+        engines["torchvision bfloat16 compiled"] = (partial(bfloat16, compiled=True), False)
+    rows = rows_of(measure(engines, options), options.batch)
     versions = f"torch {torch.__version__}, torchvision {torchvision.__version__}"
     table = Table(
         title=f"training step, batch {options.batch}, {torch.get_num_threads()} threads, {versions}"
@@ -158,11 +188,7 @@ def main() -> None:
         )
     Console(width=120).print(table)
     if options.json:
-        machine = {
-            "processor": platform.processor() or platform.machine(),
-            "threads": torch.get_num_threads(),
-        }
-        content = {"rows": rows, "machine": machine, "versions": versions}
+        content = {"rows": rows, "machine": machine(), "versions": versions}
         options.json.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 

@@ -32,6 +32,12 @@ def parse_json(data: bytes, max_values: int) -> Any:
     return json.loads(data)
 
 
+def cache_folder(name: str) -> Path:
+    """A folder for what can be made or fetched again: in `$INCEPTION_CACHE`, else in `~/.cache/inception`."""
+    root = os.environ.get("INCEPTION_CACHE") or "~/.cache/inception"
+    return Path(root).expanduser() / name
+
+
 def sha256_file(path: Path) -> str:
     """SHA-256 of a file's content, as 64 hexadecimal digits."""
     digest = hashlib.sha256()

@@ -45,6 +45,7 @@ OTHER = {
     "augment": "crop",
     "whiten": "yes",
     "compile": "yes",
+    "kernels": "no",
     "mixup": 0.2,
     "cutmix": 1.0,
     "class_balance": "weights",
@@ -264,6 +265,18 @@ def test_nothing_is_left_to_choose(recipe, weights, side, images):
     assert config.image_size == start_side or (32 if side <= 64 else 224)
     # What has been chosen stays so when a run is resumed.
     assert resolve(config, images, side, start_side, True) == config
+
+
+def test_kernels_are_for_cpus_that_can_have_them():
+    def kernels(wish="auto", can=True, cuda=False, compiled="auto"):
+        config = TrainConfig(data="x", kernels=wish, compile=compiled, epochs=10_000)
+        return resolve(config, 50_000, 300, 0, True, cuda=cuda, kernels=can).kernels
+
+    assert kernels() == "yes"
+    assert kernels(can=False) == kernels("no") == kernels(compiled="yes") == "no"
+    assert kernels(can=False, cuda=True) == "no"
+    with pytest.raises(UsageError, match="drop --compile or --kernels"):
+        kernels("yes", compiled="yes")
 
 
 def test_what_is_asked_for_is_kept():

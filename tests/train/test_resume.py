@@ -17,6 +17,7 @@ from shapes import tiny_config
 
 from inception.errors import TrainingError, UsageError
 from inception.train import checkpoint
+from inception.train import prepare as preparation
 from inception.train.checkpoint import CHECKPOINT_FOLDER, list_checkpoints, read_config_of
 from inception.train.config import TrainConfig
 from inception.train.interrupt import Interrupted, stop_on_signals
@@ -134,6 +135,23 @@ def test_resume_refuses_other_options_and_other_data(shapes, tmp_path):
     other = write_shapes(tmp_path / "other", {"train": 3, "val": 1})
     with pytest.raises(TrainingError, match="data has changed"):
         train_bundle(config(other, tmp_path / "run", resume=True))
+
+
+def test_resume_where_the_kernels_cannot_be_had_goes_on_and_says_so(shapes, tmp_path, monkeypatch):
+    if preparation.reason_without():
+        pytest.skip(f"no kernels here: {preparation.reason_without()}")
+    wanted = config(shapes, tmp_path / "run", kernels="yes")
+    with pytest.raises(Interrupted):
+        train_bundle(wanted, StopAfter(3))
+    monkeypatch.setattr(preparation, "reason_without", lambda: "there is no C compiler (gcc)")
+    messages = []
+    observer = Silent()
+    observer.message = messages.append
+    train_bundle(TrainConfig(output=str(tmp_path / "run"), resume=True), observer)
+    assert len(read_rows(tmp_path / "run" / "metrics.jsonl")) == 3
+    assert any("without compiled kernels" in text and "no C compiler" in text for text in messages)
+    with pytest.raises(UsageError, match="kernels yes cannot be had: there is no C compiler"):
+        train_bundle(config(shapes, tmp_path / "other", kernels="yes"))
 
 
 DAMAGE = ["cut", "text", "empty", "flipped", "lost", "json cut", "json text", "json value", "json list"]

@@ -20,7 +20,7 @@ from inception.nets.registry import build_network, list_models
 from inception.weights import catalogue
 from inception.weights.bundle import load_bundle
 from inception.weights.catalogue import CATALOGUE, Entry, expected_preprocess, find_entry
-from inception.weights.fetch import cache_folder, fetch, published_bundle
+from inception.weights.fetch import fetch, published_bundle, weights_folder
 from inception.weights.pretrained import create_model
 
 # What it says
@@ -192,7 +192,7 @@ def entry(server, content, tmp_path, monkeypatch):
 
 
 def leftovers():
-    return [path.name for path in cache_folder().rglob("*") if path.is_file()]
+    return [path.name for path in weights_folder().rglob("*") if path.is_file()]
 
 
 def test_get_makes_a_bundle_and_keeps_the_file(entry, server, tmp_path, capsys):
@@ -256,7 +256,7 @@ def test_offline(entry, content):
         fetch(entry.name, offline=True)
     with pytest.raises(DownloadError, match="not in the cache"):
         create_model("googlenet_tv", pretrained=entry.name)
-    place = cache_folder() / entry.name / "net.pth"
+    place = weights_folder() / entry.name / "net.pth"
     place.parent.mkdir(parents=True)
     place.write_bytes(content)
     assert fetch(entry.name, offline=True) == place

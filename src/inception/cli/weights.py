@@ -8,7 +8,7 @@ import click
 from inception.cli.console import print_json, print_table, progress_bar, say
 from inception.weights.bundle import save_bundle
 from inception.weights.catalogue import CATALOGUE, Entry, expected_preprocess, find_entry
-from inception.weights.fetch import cache_folder, published_bundle
+from inception.weights.fetch import published_bundle, weights_folder
 
 
 @click.group("weights", short_help="List and fetch published weights.")
@@ -92,7 +92,7 @@ def get_command(
 
 
 def _cached(entry: Entry) -> bool:
-    return (cache_folder() / entry.name / entry.file).is_file()
+    return (weights_folder() / entry.name / entry.file).is_file()
 
 
 def _percent(value: float | None) -> str:

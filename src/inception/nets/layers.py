@@ -14,7 +14,8 @@ of padding after, not before)."""
 Pair = tuple[int, int]
 
 
-def _same_padding(length: int, kernel: int, stride: int) -> Pair:
+def same_padding(length: int, kernel: int, stride: int) -> Pair:
+    """Pixels that TensorFlow's SAME rule adds before and after a side of `length` pixels."""
     total = max((-(length // -stride) - 1) * stride + kernel - length, 0)
     return total // 2, total - total // 2
 
@@ -22,8 +23,8 @@ def _same_padding(length: int, kernel: int, stride: int) -> Pair:
 @torch.fx.wrap
 def pad_same(x: Tensor, kernel: Pair, stride: Pair, value: float) -> Tensor:
     """Pad N x C x H x W with `value` as TensorFlow's SAME rule does before a window of `kernel`/`stride`."""
-    top, bottom = _same_padding(x.shape[2], kernel[0], stride[0])
-    left, right = _same_padding(x.shape[3], kernel[1], stride[1])
+    top, bottom = same_padding(x.shape[2], kernel[0], stride[0])
+    left, right = same_padding(x.shape[3], kernel[1], stride[1])
     if top == bottom == left == right == 0:
         return x
     return F.pad(x, (left, right, top, bottom), value=value)

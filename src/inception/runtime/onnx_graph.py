@@ -17,7 +17,7 @@ from torch.fx.passes.shape_prop import ShapeProp
 
 from inception.errors import InceptionError
 from inception.nets.heads import PooledHead, flatten_map
-from inception.nets.layers import AvgPool, LocalResponseNorm, MaxPool, SameConv2d, _same_padding
+from inception.nets.layers import AvgPool, LocalResponseNorm, MaxPool, SameConv2d, same_padding
 from inception.nets.network import check_input
 from inception.runtime.engines import require
 from inception.runtime.rewrites import SpaceToDepthConv
@@ -160,8 +160,8 @@ def _write_space_to_depth(writer: _Writer, layer: SpaceToDepthConv, x: str, node
 
 def _same_pads(node: fx.Node, kernel: tuple[int, ...], stride: tuple[int, ...]) -> list[int]:
     height, width = _shape(node.args[0])[2:]
-    rows = _same_padding(height, kernel[0], stride[0])
-    columns = _same_padding(width, kernel[1], stride[1])
+    rows = same_padding(height, kernel[0], stride[0])
+    columns = same_padding(width, kernel[1], stride[1])
     return [rows[0], columns[0], rows[1], columns[1]]
 
 

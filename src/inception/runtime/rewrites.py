@@ -19,8 +19,8 @@ from inception.nets.layers import (
     ConvBlock,
     ResidualBlock,
     SameConv2d,
-    _same_padding,
     activate,
+    same_padding,
 )
 from inception.nets.network import Network
 
@@ -286,7 +286,7 @@ def _blocks(conv: nn.Conv2d, axis: int, side: int) -> _Blocks:
     kernel, before = conv.kernel_size[axis], int(conv.padding[axis])
     outputs = (side + 2 * before - kernel) // 2 + 1
     if isinstance(conv, SameConv2d):
-        before, outputs = _same_padding(side, kernel, 2)[0], -(side // -2)
+        before, outputs = same_padding(side, kernel, 2)[0], -(side // -2)
     shift = before % 2
     length, first = (kernel + shift + 1) // 2, (before + shift) // 2
     return _Blocks(shift, length, first, outputs - (side + 1) // 2 - first + length - 1)

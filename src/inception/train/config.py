@@ -97,6 +97,11 @@ class TrainConfig:
     compile: Literal["auto", "yes", "no"] = _option(
         "auto", "torch.compile the network; auto: on CUDA, in runs long enough", ("auto", "yes", "no")
     )
+    kernels: Literal["auto", "yes", "no"] = _option(
+        "auto",
+        "batch norm and max pools by kernels compiled on this machine; auto: on CPUs where gcc is found",
+        ("auto", "yes", "no"),
+    )
     workers: int = _option(2, "decoding threads")
     cache_gib: float = _option(2.0, "GiB of memory for decoded images, of train and of val each")
     cache_folder: str = _option(
@@ -150,6 +155,8 @@ def _check(config: TrainConfig) -> None:
         choices, value = item.metadata["choices"], getattr(config, item.name)
         if choices and value not in choices:
             raise UsageError(f"{item.name} must be one of {', '.join(choices)}, not {value!r:.60}")
+    if config.compile == config.kernels == "yes":
+        raise UsageError("torch.compile cannot see into compiled kernels: drop --compile or --kernels")
     limits = {
         "epochs": (0, 100_000),
         "batch_size": (0, 65_536),
@@ -192,6 +199,7 @@ def resolve(
     flip_safe: bool,
     normalized: bool = True,
     cuda: bool = False,
+    kernels: bool = False,
 ) -> TrainConfig:
     """Replace every automatic choice by a value; `recipe` becomes the name of the recipe that chose.
 
@@ -203,6 +211,7 @@ def resolve(
         flip_safe: whether a mirrored image keeps its class.
         normalized: whether the network has batch normalisation.
         cuda: whether the run is on a CUDA device.
+        kernels: whether it is on a CPU for which the training kernels can be compiled.
     """
     tuned = bool(config.weights)
     small = (config.image_size or start_side or side) <= SMALL_IMAGE
@@ -223,6 +232,8 @@ def resolve(
     if config.compile == "auto":
         steps = config.epochs * (images // config.batch_size)
         config = replace(config, compile="yes" if cuda and steps >= COMPILED_STEPS else "no")
+    if config.kernels == "auto":
+        config = replace(config, kernels="yes" if kernels and config.compile == "no" else "no")
     return replace(config, recipe=recipe.name)
 
 

@@ -23,6 +23,7 @@ from inception.train.choose import Candidate, candidates
 from inception.train.config import DEFAULT_NETWORK, TrainConfig, resolve
 from inception.train.layers import EVERYTHING
 from inception.train.log import METRICS_FILE, Observer
+from inception.train.native.library import reason_without
 from inception.train.optimizer import is_batch_normalized
 from inception.train.ranks import ALONE, Ranks, own_device
 from inception.train.recipes import SMALL_IMAGE, label_of
@@ -133,7 +134,10 @@ def plan(
         other = "freeze" if asked.freeze else "learning-rate"
         raise UsageError(f"--find-learning-rate and --{other} exclude each other: drop one of them")
     config = asked
+    without = _without_kernels(asked)
     if resumed is None:
+        if asked.kernels == "yes" and without:
+            raise UsageError(f"--kernels yes cannot be had: {without}")
         config = resolve(
             asked,
             len(loader),
@@ -142,7 +146,11 @@ def plan(
             dataset.flip_safe,
             normalized=_is_normalized(start.network if start else asked.model or DEFAULT_NETWORK),
             cuda=choose_device(asked.device).type == "cuda",
+            kernels=not without,
         )
+    elif asked.kernels == "yes" and without:
+        observer.message(f"going on without compiled kernels, so with other rounding: {without}")
+        config = replace(config, kernels="no")
     return Plan(asked, config, resumed is not None, start, dataset, loader)
 
 
@@ -184,6 +192,14 @@ def _described(network: Network, config: TrainConfig, setting: Setting) -> str:
         f"{preprocess.height}x{preprocess.width}, recipe {label_of(config.recipe)}, {length}, "
         f"{setting.device.type} {setting.precision}"
     )
+
+
+def _without_kernels(config: TrainConfig) -> str:
+    """Why the training kernels cannot be used; empty where they can, or where nobody wants them."""
+    if config.kernels == "no":
+        return ""
+    device = choose_device(config.device).type
+    return reason_without() if device == "cpu" else f"they are for CPUs, and the run is on {device}"
 
 
 def _other_answers(start: Bundle, dataset: Dataset) -> bool:

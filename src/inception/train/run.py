@@ -27,6 +27,7 @@ from inception.train.config import TrainConfig
 from inception.train.interrupt import stop_on_signals
 from inception.train.log import MetricsLog, Observer, Row, Silent
 from inception.train.loop import TrainingLoop
+from inception.train.native.memory import kept_memory
 from inception.train.prepare import Prepared, prepare
 from inception.train.probe import cached_features, fit_probe, rightness
 from inception.train.range_test import find_learning_rate, write_range_test
@@ -84,7 +85,7 @@ def train_bundle(
             ranks.wait()  # the first process downloads, checks and makes the folder
             prepared = prepare(config, Silent(), ranks, said)
         ranks.wait()
-        with _owned(prepared.setting):
+        with _owned(prepared.setting), kept_memory():
             return _Run(prepared).go()
 
 

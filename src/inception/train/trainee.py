@@ -22,6 +22,7 @@ from inception.train.interrupt import StopRequest
 from inception.train.layers import freeze_below, scale_rates
 from inception.train.log import Observer
 from inception.train.losses import training_loss
+from inception.train.native.fused import fuse
 from inception.train.optimizer import AveragedWeights, make_optimizer
 from inception.train.ranks import ALONE, Ranks
 from inception.train.state import Progress, TrainingState
@@ -76,6 +77,8 @@ def make_trainee(network: Network, config: TrainConfig, setting: Setting) -> Tra
     freeze_below(network, config.unfreeze)
     shadow = copy.deepcopy(network).eval()
     model = averaged_gradients(network, config.batch_norm_across, setting.device, setting.ranks)
+    if config.kernels == "yes":
+        fuse(network)
     optimizer = make_optimizer(network, config)
     scale_rates(optimizer, network, config.layer_decay)
     average = AveragedWeights(network, config.ema_decay)

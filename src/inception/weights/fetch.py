@@ -8,7 +8,7 @@ from typing import IO
 
 from inception.data.download import Progress, download, matches
 from inception.errors import DownloadError, UsageError
-from inception.files import atomic_path, sha256_file
+from inception.files import atomic_path, cache_folder, sha256_file
 from inception.weights.bundle import Bundle
 from inception.weights.catalogue import Entry, expected_preprocess, find_entry
 from inception.weights.importer import import_weights
@@ -19,10 +19,9 @@ NOT_VERIFIED = "not verified: none is published"
 _CHUNK_BYTES = 1 << 20
 
 
-def cache_folder() -> Path:
-    """Where weights are kept: `weights` in `$INCEPTION_CACHE`, else in `~/.cache/inception`."""
-    root = os.environ.get("INCEPTION_CACHE") or "~/.cache/inception"
-    return Path(root).expanduser() / "weights"
+def weights_folder() -> Path:
+    """Where fetched weights are kept."""
+    return cache_folder("weights")
 
 
 def fetch(
@@ -46,7 +45,7 @@ def fetch(
     Raises UsageError for an unknown name or an entry without checksum, DownloadError when it cannot be had.
     """
     entry = find_entry(name)
-    destination = cache_folder() / entry.name / entry.file
+    destination = weights_folder() / entry.name / entry.file
     if not _is_there(destination, entry):
         _refuse(entry, destination, allow_unverified, offline)
         prefix = mirror or os.environ.get("INCEPTION_WEIGHTS_URL_PREFIX")
@@ -135,7 +134,7 @@ def published_bundle(
     entry = find_entry(name)
     path = fetch(name, mirror=mirror, allow_unverified=allow_unverified, offline=offline, progress=progress)
     bundle, _ = import_weights(path, entry.network, tool=entry.tool, preprocess=expected_preprocess(entry))
-    archive = cache_folder() / entry.name / entry.file
+    archive = weights_folder() / entry.name / entry.file
     bundle.provenance.update(
         catalogue=entry.name,
         url=entry.url,

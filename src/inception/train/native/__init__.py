@@ -1,0 +1,1 @@
+"""Training on CPUs with kernels of our own, in C, compiled where they run."""
