@@ -5,6 +5,7 @@ import logging
 import shutil
 import subprocess
 import sys
+import threading
 import time
 import zipfile
 from dataclasses import replace
@@ -225,6 +226,23 @@ def test_forms_are_chosen_by_time(tiny_bundle):
     assert form == Form(merged=True)
     form, _ = choose_form(tiny_bundle, partial(prepare, price=-1), rounds=3)
     assert form == Form()
+
+
+def test_threads_that_still_spin_are_waited_for():
+    spinning, moments = threading.Event(), []
+
+    def spin(until):
+        while time.perf_counter() < until:
+            pass
+        spinning.clear()
+
+    def starts_a_thread():
+        spinning.set()
+        threading.Thread(target=spin, args=(time.perf_counter() + 0.05,)).start()
+
+    works = {"spins": starts_a_thread, "measured": lambda: moments.append(spinning.is_set())}
+    interleaved(works, rounds=3, warm_up=0)
+    assert moments == [False] * 6  # an unmeasured and a measured run in each round
 
 
 def test_ratios_are_medians_over_rounds():

@@ -11,23 +11,38 @@ import numpy as np
 
 Work = Callable[[], object]
 
+REST_STEP, LONGEST_REST = 0.005, 0.5
+"""Seconds: how long a process is watched for whether it still computes, and how long that may go on."""
+
 
 def interleaved(works: Mapping[str, Work], rounds: int, warm_up: int = 2) -> dict[str, list[float]]:
     """Seconds of each work in each round; the works take turns, so that a disturbance hits all alike.
 
-    Each is run once unmeasured before it is measured: the threads of the engine before it still spin for a
-    while, which made OpenVINO's next run on two threads take 1.5 times as long after PyTorch's.
+    Before each measurement the process is left to rest and the work is run once unmeasured: the threads of
+    the engine before it wait for more by spinning (ONNX Runtime's for up to a tenth of a second), which made
+    OpenVINO's next run on two threads take 1.5 to 1.9 times as long.
     """
     for work in list(works.values()) * warm_up:
         work()
     times: dict[str, list[float]] = {name: [] for name in works}
     for _ in range(rounds):
         for name, work in works.items():
+            _rest()
             work()
             started = time.perf_counter()
             work()
             times[name].append(time.perf_counter() - started)
     return times
+
+
+def _rest() -> None:
+    """Wait until no thread of this process computes, half a second at most."""
+    deadline = time.perf_counter() + LONGEST_REST
+    while time.perf_counter() < deadline:
+        before = time.process_time()
+        time.sleep(REST_STEP)
+        if time.process_time() - before < REST_STEP / 5:
+            return
 
 
 def summary(seconds: list[float], batch: int) -> dict[str, float]:
