@@ -177,3 +177,5 @@ def test_what_the_kernels_do_not_take():
     assert not can_normalise(maps((2, 4, 3, 3)), [nn.BatchNorm2d(4, momentum=None)])
     assert not can_normalise(maps((2, 4, 3, 3)), [nn.BatchNorm2d(4, affine=False)])
     assert not can_normalise(maps((2, 4, 3, 3)), [norm_of(4).double()])
+    assert not can_normalise(maps((2, 4, 3, 3)), [norm_of(5)])
+    assert not can_normalise(maps((2, 4, 3, 3)), [norm_of(2), norm_of(3)])

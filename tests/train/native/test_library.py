@@ -14,9 +14,9 @@ needs_compiler = pytest.mark.skipif(bool(reason_without()), reason=f"no kernels 
 @pytest.fixture(autouse=True)
 def afresh(monkeypatch, tmp_path):
     monkeypatch.setenv("INCEPTION_CACHE", str(tmp_path / "cache"))
-    library.cache_clear()
+    module._outcome.cache_clear()
     yield
-    library.cache_clear()
+    module._outcome.cache_clear()
 
 
 def fake_compiler(folder, monkeypatch, script):
@@ -31,7 +31,7 @@ def test_compiled_once_and_kept(tmp_path, monkeypatch):
     library()
     kept = list((tmp_path / "cache" / "kernels").iterdir())
     assert len(kept) == 1
-    library.cache_clear()
+    module._outcome.cache_clear()
     monkeypatch.setattr(module, "_compile", lambda *_: pytest.fail("compiled twice"))
     library()
 
@@ -42,7 +42,7 @@ def test_a_damaged_file_is_made_again(tmp_path):
     (kept,) = (tmp_path / "cache" / "kernels").iterdir()
     kept.unlink()
     kept.write_bytes(b"not a library")
-    library.cache_clear()
+    module._outcome.cache_clear()
     library()
     assert kept.read_bytes()[:4] == b"\x7fELF"
 
@@ -67,7 +67,46 @@ def test_a_compiler_that_fails_says_why_in_one_line(tmp_path, monkeypatch):
     assert "\n" not in reason_without()
 
 
+def test_warnings_are_not_the_reason(tmp_path, monkeypatch):
+    said = '[ "$1" = --version ] && exit 0; echo "note: ABI" >&2; echo "k.c:1: error: no" >&2; exit 1'
+    fake_compiler(tmp_path, monkeypatch, said)
+    assert reason_without().endswith("gcc cannot make them (k.c:1: error: no)")
+
+
+@needs_compiler
+def test_what_others_can_write_is_not_loaded(tmp_path, monkeypatch):
+    library()
+    (kept,) = (tmp_path / "cache" / "kernels").iterdir()
+    kept.chmod(0o666)
+    made = []
+    compile_as_before = module._compile
+    monkeypatch.setattr(module, "_compile", lambda *args: made.append(compile_as_before(*args)))
+    module._outcome.cache_clear()
+    library()
+    assert len(made) == 1
+
+
+@needs_compiler
+def test_without_a_home(monkeypatch):
+    def homeless(name):
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(module, "cache_folder", homeless)
+    assert library().max_pool_forward
+
+
+@needs_compiler
+def test_another_openmp_than_pytorchs_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(module.torch, "__file__", str(tmp_path / "torch" / "__init__.py"))
+    assert "OpenMP" in reason_without()
+
+
+def test_elsewhere(monkeypatch):
+    monkeypatch.setattr(module.sys, "platform", "win32")
+    assert reason_without() == "they are for Linux"
+
+
 def test_what_was_compiled_must_have_the_functions(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "SOURCE", tmp_path / "other.c")
+    monkeypatch.setattr(module, "SOURCES", (tmp_path / "other.c",))
     (tmp_path / "other.c").write_text("int nothing;\n")
     assert "norm_relu_forward" in reason_without() or "no C compiler" in reason_without()

@@ -30,14 +30,19 @@ def is_map(x: Tensor) -> bool:
 
 
 def can_normalise(x: Tensor, norms: Sequence[nn.BatchNorm2d]) -> bool:
-    """Whether `norm_relu` takes `x` and the state of `norms`."""
-    return is_map(x) and x.numel() > x.shape[1] and all(map(_is_plain, norms))
+    """Whether `norm_relu` takes `x` and the parameters of `norms`."""
+    fits = x.dim() == 4 and x.shape[1] == sum(norm.num_features for norm in norms)
+    return fits and is_map(x) and x.numel() > x.shape[1] and all(map(_is_readable, norms))
 
 
-def _is_plain(norm: nn.BatchNorm2d) -> bool:
+def _is_readable(norm: nn.BatchNorm2d) -> bool:
     parts = (norm.weight, norm.bias, norm.running_mean, norm.running_var)
     return norm.momentum is not None and all(
-        part is not None and part.dtype is torch.float32 and part.is_contiguous() for part in parts
+        part is not None
+        and part.dtype is torch.float32
+        and part.is_contiguous()
+        and part.numel() == norm.num_features
+        for part in parts
     )
 
 
@@ -94,7 +99,7 @@ class _NormReLU(torch.autograd.Function):
         ctx: Any, x: Tensor, norms: tuple[nn.BatchNorm2d, ...], *parameters: Tensor
     ) -> tuple[Tensor, ...]:
         images, width, *sides = x.shape
-        state = torch.empty(4 * width)
+        state = torch.empty(4 * width, dtype=torch.float32)
         outputs, start = [], 0
         for norm in norms:
             channels = norm.num_features
@@ -131,7 +136,7 @@ class _NormReLU(torch.autograd.Function):
         for given in gradients:
             gradient, stride = _readable(given, x.dtype)
             channels = gradient.shape[1]
-            weight, bias = torch.empty(channels), torch.empty(channels)
+            weight, bias = (torch.empty(channels, dtype=torch.float32) for _ in range(2))
             failed = library().norm_relu_backward(
                 gradient.data_ptr(),
                 stride,

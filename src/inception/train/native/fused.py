@@ -13,32 +13,28 @@ from inception.nets.layers import Concat, ConvBlock, MaxPool, same_padding
 from inception.train.native.functions import can_normalise, is_map, max_pool, norm_relu
 
 _LARGEST_KERNEL = 16
-"""Of a pool: a place in the window must fit into a byte (see `kernels.c`)."""
+"""Of a pool: a place in the window must fit into a byte (the same name in `max_pool.c`)."""
 
 
-def fuse(network: nn.Module) -> int:
-    """Let the convolution blocks, modules and max pools of `network` train with the kernels; how many do.
+def fuse(network: nn.Module) -> None:
+    """Let the convolution blocks, modules and max pools of `network` train with the kernels.
 
     Only the class of a module changes. In evaluation mode, on other devices and number types, with frozen
-    statistics and with statistics shared between processes, the modules work as before.
+    statistics and with statistics shared between processes, the modules work as before. In training mode
+    `torch.fx` cannot follow a fused network.
     """
-    count = 0
     for module in network.modules():
-        if type(module) is ConvBlock and module.activation == "relu" and _own_statistics(module.bn):
+        if type(module) is ConvBlock and module.activation == "relu" and _is_usual(module.bn):
             module.__class__ = FusedConvBlock
         elif type(module) is MaxPool and module.kernel <= _LARGEST_KERNEL:
             module.__class__ = FusedMaxPool
         elif type(module) is Concat:
             module.__class__ = FusedConcat
-        else:
-            continue
-        count += 1
-    return count
 
 
-def _own_statistics(norm: nn.Module | None) -> bool:
-    """Whether it is a batch norm whose statistics are those of this process's batch."""
-    return type(norm) is nn.BatchNorm2d
+def _is_usual(norm: nn.Module | None) -> bool:
+    """Whether it is a batch norm over this process's batch with all that the kernels work on."""
+    return type(norm) is nn.BatchNorm2d and norm.weight is not None and norm.momentum is not None
 
 
 class FusedConvBlock(ConvBlock):
@@ -53,7 +49,8 @@ class FusedConvBlock(ConvBlock):
 
 def learns_statistics(block: FusedConvBlock) -> bool:
     """Whether a block normalises with the statistics of the batch it is given."""
-    return block.training and block.bn is not None and block.bn.training and _own_statistics(block.bn)
+    norm = block.bn
+    return block.training and norm is not None and norm.training and _is_usual(norm)
 
 
 def normalised(x: Tensor, blocks: list[FusedConvBlock]) -> tuple[Tensor, ...]:
@@ -117,6 +114,8 @@ class FusedMaxPool(MaxPool):
             return super().forward(x)
         images, channels, in_height, in_width = x.shape
         (top, height), (left, width) = self._windows(in_height), self._windows(in_width)
+        if min(height, width) < 1:  # PyTorch says what is wrong
+            return super().forward(x)
         return max_pool(
             x, (images, in_height, in_width, channels, height, width, self.kernel, self.stride, top, left)
         )

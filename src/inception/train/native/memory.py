@@ -9,10 +9,11 @@ import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-# From malloc.h; its defaults are those of glibc on 64-bit systems.
-_TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4
+# From malloc.h.
+_TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -2, -3, -4
 _KEPT = {_MMAP_MAX: 0, _TRIM_THRESHOLD: -1, _TOP_PAD: 64 << 20}
-_DEFAULT = {_MMAP_MAX: 65_536, _TRIM_THRESHOLD: 128 << 10, _TOP_PAD: 128 << 10}
+# Where glibc's own thresholds end up in a process that has freed large blocks; once told it leaves them.
+_USUAL = {_MMAP_MAX: 65_536, _MMAP_THRESHOLD: 32 << 20, _TRIM_THRESHOLD: 64 << 20, _TOP_PAD: 128 << 10}
 
 
 @contextmanager
@@ -29,7 +30,7 @@ def kept_memory() -> Iterator[None]:
     try:
         yield
     finally:
-        _set(library, _DEFAULT)
+        _set(library, _USUAL)
         library.malloc_trim(0)
 
 

@@ -1,0 +1,157 @@
+/* Max pooling for training on CPUs, forward and backward. */
+
+#include <math.h>
+
+#include "vectors.h"
+
+#define LARGEST_KERNEL 16
+#define MOST_WINDOWS (LARGEST_KERNEL * LARGEST_KERNEL)
+
+/* Images N x height x width x C into N x out_height x out_width x C, square windows; what a window has
+   outside the image does not count. */
+typedef struct {
+    int64_t images, height, width, channels, out_height, out_width;
+    int64_t kernel, step, top, left; /* rows and columns of padding before the image */
+} Pooling;
+
+INLINE int64_t at_least(int64_t a, int64_t b) { return a > b ? a : b; }
+INLINE int64_t at_most(int64_t a, int64_t b) { return a < b ? a : b; }
+
+/* Where `value` is larger than `best`, or not a number: it and its place instead. */
+INLINE void take_larger(floats value, int32_t own, floats* best, ints* place) {
+#ifdef __AVX512F__
+    __m512 v = (__m512)value;
+    __mmask16 larger =
+        _mm512_cmp_ps_mask(v, (__m512)*best, _CMP_GT_OQ) | _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q);
+    *best = (floats)_mm512_mask_mov_ps((__m512)*best, larger, v);
+    *place = (ints)_mm512_mask_mov_epi32((__m512i)*place, larger, _mm512_set1_epi32(own));
+#else
+    ints larger = (value > *best) | (value != value);
+    *best = choose(larger, value, *best);
+    *place = (larger & own) | (~larger & *place);
+#endif
+}
+
+/* The largest value of each window, and its place in the window; of equal ones the first, a NaN before all.
+ */
+INLINE void pool_line(const void* x, int64_t stride, Pooling p, int64_t line, int bfloat16, void* y,
+                      uint8_t* places) {
+    int64_t image = line / p.out_height, top = (line % p.out_height) * p.step - p.top;
+    int64_t first_i = at_least(0, -top), last_i = at_most(p.kernel, p.height - top);
+    for (int64_t out = 0; out < p.out_width; out++) {
+        int64_t left = out * p.step - p.left;
+        int64_t first_j = at_least(0, -left), last_j = at_most(p.kernel, p.width - left);
+        int64_t corner = (image * p.height + top) * p.width + left,
+                target = (line * p.out_width + out) * p.channels;
+#define STEP(column, lanes)                                                                            \
+    do {                                                                                               \
+        floats best = (floats){0} - INFINITY;                                                          \
+        ints place = (ints){0} + (int32_t)(first_i * p.kernel + first_j);                              \
+        for (int64_t i = first_i; i < last_i; i++) {                                                   \
+            int64_t at = (corner + i * p.width + first_j) * stride + column;                           \
+            for (int64_t j = first_j; j < last_j; j++, at += stride)                                   \
+                take_larger(load(x, at, lanes, bfloat16), (int32_t)(i * p.kernel + j), &best, &place); \
+        }                                                                                              \
+        store(y, target + column, lanes, bfloat16, best);                                              \
+        bytes packed = __builtin_convertvector(place, bytes);                                          \
+        memcpy(places + target + column, &packed, lanes);                                              \
+    } while (0)
+        FOR_COLUMNS(p.channels, STEP);
+#undef STEP
+    }
+}
+
+/* places: for each element of y where in its window (row by row) it came from. kernel: at most
+ * LARGEST_KERNEL. */
+void max_pool_forward(const void* x, int64_t stride, const int64_t* sizes, int bfloat16, void* y,
+                      uint8_t* places, int threads) {
+    Pooling p;
+    memcpy(&p, sizes, sizeof p);
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (int64_t line = 0; line < p.images * p.out_height; line++) {
+        if (bfloat16) pool_line(x, stride, p, line, 1, y, places);
+        else pool_line(x, stride, p, line, 0, y, places);
+    }
+}
+
+/* One window over a position: where its gradients and places begin, and which place is the position's. */
+typedef struct {
+    int64_t gradient, place;
+    uint8_t own;
+} Window;
+
+/* sum + values, in the lanes whose place is `own`. */
+INLINE floats plus_where(bytes places, uint8_t own, floats values, floats sum) {
+#if defined(__AVX512BW__) && defined(__AVX512VL__)
+    __mmask16 taken = _mm_cmpeq_epi8_mask((__m128i)places, _mm_set1_epi8((char)own));
+    return (floats)_mm512_mask_add_ps((__m512)sum, taken, (__m512)sum, (__m512)values);
+#else
+    return sum + choose(__builtin_convertvector(places, ints) == own, values, (floats){0});
+#endif
+}
+
+INLINE void gather(const void* gradient, const uint8_t* places, const Window* windows, int count,
+                   int64_t channels, int bfloat16, void* result, int64_t target) {
+#define STEP(column, lanes)                                                           \
+    do {                                                                              \
+        floats sum = {0};                                                             \
+        for (int w = 0; w < count; w++) {                                             \
+            bytes packed = {0};                                                       \
+            memcpy(&packed, places + windows[w].place + column, lanes);               \
+            floats g = load(gradient, windows[w].gradient + column, lanes, bfloat16); \
+            sum = plus_where(packed, windows[w].own, g, sum);                         \
+        }                                                                             \
+        store(result, target + column, lanes, bfloat16, sum);                         \
+    } while (0)
+    FOR_COLUMNS(channels, STEP);
+#undef STEP
+}
+
+/* Every position of a line of the image gathers from the windows over it, in their order. */
+INLINE void gather_line(const void* gradient, int64_t stride, const uint8_t* places, Pooling p, int64_t line,
+                        int bfloat16, void* result) {
+    int64_t image = line / p.height, row = line % p.height + p.top;
+    int64_t first_i = at_least(0, row - p.kernel + p.step) / p.step,
+            last_i = at_most(p.out_height - 1, row / p.step);
+    for (int64_t x = 0; x < p.width; x++) {
+        int64_t place = x + p.left, first_j = at_least(0, place - p.kernel + p.step) / p.step;
+        int64_t last_j = at_most(p.out_width - 1, place / p.step), target = (line * p.width + x) * p.channels;
+        Window windows[MOST_WINDOWS];
+        int count = 0;
+        for (int64_t i = first_i; i <= last_i; i++)
+            for (int64_t j = first_j; j <= last_j; j++) {
+                int64_t at = (image * p.out_height + i) * p.out_width + j;
+                windows[count++] = (Window){at * stride, at * p.channels,
+                                            (uint8_t)((row - i * p.step) * p.kernel + place - j * p.step)};
+            }
+        switch (count) { /* the usual numbers with the loop unrolled */
+            case 1:
+                gather(gradient, places, windows, 1, p.channels, bfloat16, result, target);
+                break;
+            case 2:
+                gather(gradient, places, windows, 2, p.channels, bfloat16, result, target);
+                break;
+            case 4:
+                gather(gradient, places, windows, 4, p.channels, bfloat16, result, target);
+                break;
+            case 9:
+                gather(gradient, places, windows, 9, p.channels, bfloat16, result, target);
+                break;
+            default:
+                gather(gradient, places, windows, count, p.channels, bfloat16, result, target);
+        }
+    }
+}
+
+/* The gradient of x, from that of y (`stride` elements from position to position) and the forward's places.
+ */
+void max_pool_backward(const void* gradient, int64_t stride, const uint8_t* places, const int64_t* sizes,
+                       int bfloat16, void* x_gradient, int threads) {
+    Pooling p;
+    memcpy(&p, sizes, sizeof p);
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (int64_t line = 0; line < p.images * p.height; line++) {
+        if (bfloat16) gather_line(gradient, stride, places, p, line, 1, x_gradient);
+        else gather_line(gradient, stride, places, p, line, 0, x_gradient);
+    }
+}

@@ -1,0 +1,66 @@
+/* Vectors of 16 numbers for the training kernels.
+
+   A feature map N x C x H x W, channels last, is a matrix: a row for every image and position, a column for
+   every channel, `stride` elements from row to row (more than C where the map is a slice of a wider one).
+   Elements are float32 or bfloat16; all arithmetic is in float32. */
+
+#pragma once
+#include <stdint.h>
+#include <string.h>
+#ifdef __AVX512F__
+#include <immintrin.h>
+#endif
+
+#define INLINE static inline __attribute__((always_inline))
+#define LANES 16
+
+typedef float floats __attribute__((vector_size(4 * LANES)));
+typedef int32_t ints __attribute__((vector_size(4 * LANES)));
+typedef uint32_t words __attribute__((vector_size(4 * LANES)));
+typedef uint16_t halves __attribute__((vector_size(2 * LANES)));
+typedef uint8_t bytes __attribute__((vector_size(LANES)));
+
+INLINE floats choose(ints mask, floats yes, floats no) {
+    return (floats)((mask & (ints)yes) | (~mask & (ints)no));
+}
+
+INLINE floats load(const void* data, int64_t at, int count, int bfloat16) {
+    if (bfloat16) {
+        halves part = {0};
+        memcpy(&part, (const uint16_t*)data + at, 2 * count);
+        return (floats)(__builtin_convertvector(part, words) << 16);
+    }
+    floats part = {0};
+    memcpy(&part, (const float*)data + at, 4 * count);
+    return part;
+}
+
+INLINE halves rounded(floats values) { /* to the nearest bfloat16; the instruction makes denormals 0 */
+#ifdef __AVX512BF16__
+    return (halves)_mm512_cvtneps_pbh((__m512)values);
+#else
+    words bits = (words)values;
+    words nearest = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16;
+    words nan = (words)(values != values);
+    return __builtin_convertvector((nan & 0x7FC0) | (~nan & nearest), halves);
+#endif
+}
+
+INLINE void store(void* data, int64_t at, int count, int bfloat16, floats values) {
+    if (bfloat16) {
+        halves part = rounded(values);
+        memcpy((uint16_t*)data + at, &part, 2 * count);
+    } else {
+        memcpy((float*)data + at, &values, 4 * count);
+    }
+}
+
+INLINE floats load_floats(const float* values, int64_t at, int count) { return load(values, at, count, 0); }
+
+/* Calls `step(column, lanes)` for all columns: whole vectors, and what is left. */
+#define FOR_COLUMNS(channels, step)                                                \
+    do {                                                                           \
+        int64_t column = 0;                                                        \
+        for (; column + LANES <= (channels); column += LANES) step(column, LANES); \
+        if (column < (channels)) step(column, (int)((channels) - column));         \
+    } while (0)
