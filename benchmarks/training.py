@@ -1,13 +1,14 @@
 """Training speed: one step of our `googlenet_tv` against torchvision's own model on the same batch.
 
     python benchmarks/training.py --json training.json
+    python benchmarks/training.py --profile
 
 Every engine does the same work: forward with both auxiliary heads, loss main + 0.3 x each head, backward and
 a step of SGD with momentum. Each engine lives in a process of its own, because how a C library manages memory
 holds for a whole process and ours changes it (`train/native/memory.py`); they take turns within each round,
 so that a noisy machine disturbs all alike. The speed-up is the median over the rounds of (its time / our
 time), the ratio in the JSON its inverse. "Without kernels" is our network in plain PyTorch, and "memory kept"
-gives torchvision's the same memory management as ours.
+gives torchvision's the same memory management as ours. `--profile` shows where the time of our step goes.
 """
 
 import argparse
@@ -88,20 +89,75 @@ def torchvision_step(
     return step
 
 
-def serve_steps(
-    pipe: Connection, make: Callable[..., Step], device_name: str, batch: int, keep: bool
-) -> None:
-    """In an engine's process: make a step for each message, and answer with its seconds."""
+def batch_of(options: argparse.Namespace) -> tuple[torch.Tensor, torch.Tensor]:
+    """Random images and targets, the same in every process."""
     torch.manual_seed(0)
-    device = choose_device(device_name)
-    images = torch.randn(batch, 3, 224, 224, device=device)
-    targets = torch.randint(0, 1000, (batch,), device=device)
-    step = make(images, targets, device)
+    device = choose_device(options.device)
+    images = torch.randn(options.batch, 3, 224, 224, device=device)
+    return images, torch.randint(0, 1000, (options.batch,), device=device)
+
+
+def serve_steps(pipe: Connection, make: Callable[..., Step], options: argparse.Namespace, keep: bool) -> None:
+    """In an engine's process: make a step for each message, and answer with its seconds."""
+    images, targets = batch_of(options)
+    step = make(images, targets, choose_device(options.device))
     with kept_memory() if keep else nullcontext():
         while pipe.recv():
             start = time.perf_counter()
             step()
             pipe.send(time.perf_counter() - start)
+
+
+PARTS = {
+    "convolutions, backward": ("aten::convolution_backward",),
+    "convolutions, forward": ("aten::mkldnn_convolution", "aten::cudnn_convolution"),
+    "batch norm and ReLU, backward": (
+        "_NormReLUBackward",
+        "aten::native_batch_norm_backward",
+        "aten::threshold_backward",
+    ),
+    "batch norm and ReLU, forward": ("_NormReLU", "aten::native_batch_norm", "aten::clamp_min_"),
+    "max pools, backward": ("_MaxPoolBackward", "aten::max_pool2d_with_indices_backward"),
+    "max pools, forward": ("_MaxPool", "aten::max_pool2d_with_indices"),
+    "branches joined, gradients added up": ("aten::cat", "aten::add_"),
+    "copies and changes of number type": ("aten::copy_",),
+    "filling with zeros": ("aten::fill_", "aten::zero_"),
+    "optimiser": ("aten::_fused_sgd_",),
+}
+"""What a step is made of: the operations of PyTorch's profiler that count as each part."""
+
+
+def profiled(pipe: Connection, options: argparse.Namespace, kernels: bool) -> None:
+    """In a process of its own: the milliseconds of each part of our step, sent through the pipe."""
+    images, targets = batch_of(options)
+    step = our_step(images, targets, choose_device(options.device), kernels)
+    with kept_memory() if kernels else nullcontext():
+        for _ in range(options.warmup):
+            step()
+        with torch.profiler.profile() as profile:
+            for _ in range(options.rounds):
+                step()
+    own = {event.key: event.self_cpu_time_total / 1000 / options.rounds for event in profile.key_averages()}
+    parts = {part: sum(own.get(name, 0.0) for name in names) for part, names in PARTS.items()}
+    pipe.send({**parts, "everything else": sum(own.values()) - sum(parts.values())})
+
+
+def print_profile(options: argparse.Namespace) -> None:
+    """A table of where the time goes, with PyTorch's own layers and with ours."""
+    context = multiprocessing.get_context("spawn")
+    found: list[dict[str, float]] = []
+    for kernels in (False, True):
+        pipe, theirs = context.Pipe()
+        context.Process(target=profiled, args=(theirs, options, kernels), daemon=True).start()
+        found.append(pipe.recv())
+    table = Table(title=f"our training step, batch {options.batch}, ms (torch.profiler)")
+    for heading in ("part", "PyTorch's layers", "with kernels"):
+        table.add_column(heading, justify="left" if heading == "part" else "right")
+    for part in [*found[0], "all"]:
+        table.add_row(
+            part, *(f"{sum(times.values()) if part == 'all' else times[part]:.1f}" for times in found)
+        )
+    Console(width=120).print(table)
 
 
 def measure(engines: dict[str, tuple[Callable[..., Step], bool]], options: argparse.Namespace) -> dict:
@@ -110,8 +166,7 @@ def measure(engines: dict[str, tuple[Callable[..., Step], bool]], options: argpa
     pipes: dict[str, Connection] = {}
     for name, (make, keep) in engines.items():
         pipes[name], theirs = context.Pipe()
-        arguments = (theirs, make, options.device, options.batch, keep)
-        context.Process(target=serve_steps, args=arguments, daemon=True).start()
+        context.Process(target=serve_steps, args=(theirs, make, options, keep), daemon=True).start()
     times: dict[str, list[float]] = {name: [] for name in engines}
     for number in range(options.warmup + options.rounds):
         for name, pipe in pipes.items():
@@ -158,8 +213,12 @@ def main() -> None:
     parser.add_argument("--warmup", type=int, default=8)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--compile", action="store_true", help="also torchvision under torch.compile")
+    parser.add_argument("--profile", action="store_true", help="where the time of our step goes, instead")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
+    if options.profile:
+        print_profile(options)
+        return
     bfloat16 = partial(torchvision_step, bfloat16=True)
     engines: dict[str, tuple[Callable[..., Step], bool]] = {
         "inception": (our_step, True),

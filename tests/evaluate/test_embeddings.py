@@ -1,11 +1,13 @@
 """Features at any stage, and what lies near what."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from shapes import COLOURS, shape_picture
 
-from inception.errors import ImageError, UsageError
+from inception.errors import ImageError, InceptionError, UsageError
 from inception.evaluate.embeddings import (
     Embedding,
     duplicate_groups,
@@ -98,3 +100,12 @@ def test_duplicates_are_linked_into_groups(monkeypatch, block):
     assert duplicate_groups(np.zeros((0, 3)), 0.9) == []
     with pytest.raises(UsageError, match="similarity threshold"):
         duplicate_groups(vectors, 1.5)
+
+
+def test_features_that_are_not_finite_are_an_error(tiny_bundle, batch):
+    state = {name: value.clone() for name, value in tiny_bundle.state_dict.items()}
+    state["fc.bias"][0] = float("inf")
+    broken = Classifier(replace(tiny_bundle, state_dict=state))
+    assert np.isfinite(features(broken, batch)).all()
+    with pytest.raises(InceptionError, match=r"logits are not finite .* weights are damaged"):
+        features(broken, batch, "logits")

@@ -373,3 +373,15 @@ def test_many_unreadable_images_leave_a_checkpoint_that_can_be_read(shapes, tmp_
         path.write_text(json.dumps({**content, "sha256": checkpoint._checksum(content)}, indent=1))
         assert read_config_of(folder)["epochs"] == 1
         assert len(content["progress"]["unreadable"]) > 100
+
+
+def test_a_loss_that_was_not_finite_is_null_on_disk(tmp_path):
+    log = MetricsLog(tmp_path, 0)
+    log.add({"epoch": 1, "train_loss": float("nan"), "train_top1": 0.5, "recipe": "x"})
+    text = (tmp_path / "metrics.jsonl").read_text()
+    assert json.loads(text, parse_constant=pytest.fail)["train_loss"] is None
+    (row,) = read_rows(tmp_path / "metrics.jsonl")
+    assert row["train_loss"] != row["train_loss"]  # a NaN again
+    assert row["train_top1"] == 0.5
+    MetricsLog(tmp_path, 1).close()
+    assert (tmp_path / "metrics.jsonl").read_text() == text

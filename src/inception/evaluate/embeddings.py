@@ -63,6 +63,7 @@ def features(
 
     Raises:
         UsageError: there is no such stage.
+        InceptionError: the network's numbers there are not finite.
     """
     model = classifier.model
     with torch.inference_mode(), autocast(classifier.device, classifier.network_precision):
@@ -75,6 +76,11 @@ def features(
     found = found.float()
     if found.dim() > 2 and pool != "none":
         found = found.mean((2, 3)) if pool == "average" else found.amax((2, 3))
+    if not bool(found.isfinite().all()):
+        raise InceptionError(
+            f"the network's {endpoint} are not finite numbers: its weights are damaged, or too large for "
+            f"{classifier.network_precision}; try another bundle or --precision float32"
+        )
     vectors: Vectors = found.flatten(1).cpu().numpy()
     return vectors
 

@@ -1,6 +1,7 @@
 """What a run leaves to be looked at: one JSON line an epoch, TensorBoard events, a picture of the curves."""
 
 import json
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -65,7 +66,7 @@ def read_rows(path: Path) -> list[Row]:
         except ValueError:
             break
         if isinstance(row, dict) and isinstance(row.get("epoch"), int):
-            rows.append(row)
+            rows.append({name: math.nan if value is None else value for name, value in row.items()})
     return rows
 
 
@@ -125,8 +126,16 @@ class MetricsLog:
             atomic_write_bytes(self.curves, plots.to_png(plots.training_curves(self.rows)))
 
     def _write(self) -> None:
-        text = "".join(json.dumps(row) + "\n" for row in self.rows)
+        text = "".join(json.dumps(_without_nan(row)) + "\n" for row in self.rows)
         atomic_write_text(self.path, text)
+
+
+def _without_nan(row: Row) -> Row:
+    """The row with null for what is not finite: other tools' JSON knows no NaN."""
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in row.items()
+    }
 
 
 def _tensorboard_writer(folder: Path, keep_epochs: int) -> Any:
