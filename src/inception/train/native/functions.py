@@ -90,7 +90,7 @@ def _readable(gradient: Tensor, dtype: torch.dtype) -> tuple[Tensor, int]:
 
 def _check(failed: int) -> None:
     if failed:
-        raise MemoryError("no memory for the sums of batch normalisation")
+        raise MemoryError("no memory for what a training kernel must keep meanwhile")
 
 
 class _NormReLU(torch.autograd.Function):
@@ -163,7 +163,7 @@ class _MaxPool(torch.autograd.Function):
         packed = torch.tensor(sizes, dtype=torch.int64)
         y = _empty((*x.shape[:2], *sizes[4:6]), x.dtype)
         places = torch.empty(y.numel(), dtype=torch.uint8)
-        library().max_pool_forward(
+        failed = library().max_pool_forward(
             x.data_ptr(),
             row_stride(x),
             packed.data_ptr(),
@@ -172,6 +172,7 @@ class _MaxPool(torch.autograd.Function):
             places.data_ptr(),
             torch.get_num_threads(),
         )
+        _check(failed)
         ctx.save_for_backward(places, packed)
         return y
 

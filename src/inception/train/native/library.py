@@ -33,7 +33,7 @@ _SIGNATURES: dict[str, tuple[type | None, list[type]]] = {
         _INT,
         [_POINTER, _LONG, _POINTER, _LONG, _LONG, _LONG, _INT, *[_POINTER] * 4, _INT],
     ),
-    "max_pool_forward": (None, [_POINTER, _LONG, _POINTER, _INT, _POINTER, _POINTER, _INT]),
+    "max_pool_forward": (_INT, [_POINTER, _LONG, _POINTER, _INT, _POINTER, _POINTER, _INT]),
     "max_pool_backward": (None, [_POINTER, _LONG, _POINTER, _POINTER, _INT, _POINTER, _INT]),
 }
 

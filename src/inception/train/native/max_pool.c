@@ -1,6 +1,7 @@
 /* Max pooling for training on CPUs, forward and backward. */
 
 #include <math.h>
+#include <stdlib.h>
 
 #include "vectors.h"
 
@@ -34,8 +35,7 @@ INLINE void take_larger(floats value, int32_t own, floats* best, ints* place) {
 
 /* The largest value of each window, and its place in the window; of equal ones the first, a NaN before all.
  */
-INLINE void pool_line(const void* x, int64_t stride, Pooling p, int64_t line, int bfloat16, void* y,
-                      uint8_t* places) {
+INLINE void pool_line(const void* x, int64_t stride, Pooling p, int64_t line, void* y, uint8_t* places) {
     int64_t image = line / p.out_height, top = (line % p.out_height) * p.step - p.top;
     int64_t first_i = at_least(0, -top), last_i = at_most(p.kernel, p.height - top);
     for (int64_t out = 0; out < p.out_width; out++) {
@@ -43,35 +43,140 @@ INLINE void pool_line(const void* x, int64_t stride, Pooling p, int64_t line, in
         int64_t first_j = at_least(0, -left), last_j = at_most(p.kernel, p.width - left);
         int64_t corner = (image * p.height + top) * p.width + left,
                 target = (line * p.out_width + out) * p.channels;
-#define STEP(column, lanes)                                                                            \
-    do {                                                                                               \
-        floats best = (floats){0} - INFINITY;                                                          \
-        ints place = (ints){0} + (int32_t)(first_i * p.kernel + first_j);                              \
-        for (int64_t i = first_i; i < last_i; i++) {                                                   \
-            int64_t at = (corner + i * p.width + first_j) * stride + column;                           \
-            for (int64_t j = first_j; j < last_j; j++, at += stride)                                   \
-                take_larger(load(x, at, lanes, bfloat16), (int32_t)(i * p.kernel + j), &best, &place); \
-        }                                                                                              \
-        store(y, target + column, lanes, bfloat16, best);                                              \
-        bytes packed = __builtin_convertvector(place, bytes);                                          \
-        memcpy(places + target + column, &packed, lanes);                                              \
+#define STEP(column, lanes)                                                                         \
+    do {                                                                                            \
+        floats best = (floats){0} - INFINITY;                                                       \
+        ints place = (ints){0} + (int32_t)(first_i * p.kernel + first_j);                           \
+        for (int64_t i = first_i; i < last_i; i++) {                                                \
+            int64_t at = (corner + i * p.width + first_j) * stride + column;                        \
+            for (int64_t j = first_j; j < last_j; j++, at += stride)                                \
+                take_larger(load_floats(x, at, lanes), (int32_t)(i * p.kernel + j), &best, &place); \
+        }                                                                                           \
+        store(y, target + column, lanes, 0, best);                                                  \
+        bytes packed = __builtin_convertvector(place, bytes);                                       \
+        memcpy(places + target + column, &packed, lanes);                                           \
     } while (0)
         FOR_COLUMNS(p.channels, STEP);
 #undef STEP
     }
 }
 
+/* Rows of bfloat16 numbers as whole numbers in the same order, so that windows compare 32 of them at once. */
+#define WIDE 32
+#define BAND 8 /* lines that are made by one thread, one after the other */
+typedef int16_t shorts __attribute__((vector_size(2 * WIDE)));
+typedef uint8_t wide_bytes __attribute__((vector_size(WIDE)));
+
+INLINE shorts choose_shorts(shorts mask, shorts yes, shorts no) { return (mask & yes) | (~mask & no); }
+
+/* -0 becomes 0, and a NaN the largest of all. */
+INLINE shorts ordered(shorts x) {
+    shorts size = x & 0x7FFF, key = x ^ ((x >> 15) & 0x7FFF);
+    return choose_shorts(size > 0x7F80, size, key & (size != 0));
+}
+
+INLINE shorts in_bfloat16(shorts key) { return key ^ ((key >> 15) & 0x7FFF); }
+
+INLINE shorts load_shorts(const int16_t* data, int count) {
+    shorts part = {0};
+    memcpy(&part, data, 2 * count);
+    return part;
+}
+
+INLINE void take_larger_key(shorts key, int16_t own, shorts* best, shorts* place) {
+#ifdef __AVX512BW__
+    __mmask32 larger = _mm512_cmpgt_epi16_mask((__m512i)key, (__m512i)*best);
+    *best = (shorts)_mm512_max_epi16((__m512i)key, (__m512i)*best);
+    *place = (shorts)_mm512_mask_mov_epi16((__m512i)*place, larger, _mm512_set1_epi16(own));
+#else
+    shorts larger = key > *best;
+    *best = choose_shorts(larger, key, *best);
+    *place = choose_shorts(larger, (shorts){0} + own, *place);
+#endif
+}
+
+#define FOR_WIDE_COLUMNS(channels, step)                                        \
+    do {                                                                        \
+        int64_t column = 0;                                                     \
+        for (; column + WIDE <= (channels); column += WIDE) step(column, WIDE); \
+        if (column < (channels)) step(column, (int)((channels) - column));      \
+    } while (0)
+
+INLINE void ordered_line(const int16_t* x, int64_t stride, int64_t width, int64_t channels, int16_t* keys) {
+    for (int64_t at = 0; at < width; at++) {
+#define STEP(column, lanes)                                                 \
+    do {                                                                    \
+        shorts key = ordered(load_shorts(x + at * stride + column, lanes)); \
+        memcpy(keys + at * channels + column, &key, 2 * lanes);             \
+    } while (0)
+        FOR_WIDE_COLUMNS(channels, STEP);
+#undef STEP
+    }
+}
+
+/* What `pool_line` does, for the lines first to last - 1 of an image. `keys` holds a line for each row of a
+   window; an image line is in the place of its number modulo the kernel. */
+INLINE void pool_band(const int16_t* x, int64_t stride, Pooling p, int64_t image, int64_t first, int64_t last,
+                      int16_t* y, uint8_t* places, int16_t* keys) {
+    int64_t length = p.width * p.channels, made = 0;
+    for (int64_t line = first; line < last; line++) {
+        int64_t top = line * p.step - p.top;
+        int64_t first_i = at_least(0, -top), last_i = at_most(p.kernel, p.height - top);
+        for (int64_t row = at_least(made, top + first_i); row < top + last_i; row++)
+            ordered_line(x + (image * p.height + row) * p.width * stride, stride, p.width, p.channels,
+                         keys + row % p.kernel * length);
+        made = top + last_i;
+        for (int64_t out = 0; out < p.out_width; out++) {
+            int64_t left = out * p.step - p.left;
+            int64_t first_j = at_least(0, -left), last_j = at_most(p.kernel, p.width - left);
+            int64_t target = ((image * p.out_height + line) * p.out_width + out) * p.channels;
+#define STEP(column, lanes)                                                                          \
+    do {                                                                                             \
+        shorts best = (shorts){0} + INT16_MIN;                                                       \
+        shorts place = (shorts){0} + (int16_t)(first_i * p.kernel + first_j);                        \
+        for (int64_t i = first_i; i < last_i; i++) {                                                 \
+            const int16_t* at =                                                                      \
+                keys + (top + i) % p.kernel * length + (left + first_j) * p.channels + column;       \
+            for (int64_t j = first_j; j < last_j; j++, at += p.channels)                             \
+                take_larger_key(load_shorts(at, lanes), (int16_t)(i * p.kernel + j), &best, &place); \
+        }                                                                                            \
+        best = in_bfloat16(best);                                                                    \
+        memcpy(y + target + column, &best, 2 * lanes);                                               \
+        wide_bytes packed = __builtin_convertvector(place, wide_bytes);                              \
+        memcpy(places + target + column, &packed, lanes);                                            \
+    } while (0)
+            FOR_WIDE_COLUMNS(p.channels, STEP);
+#undef STEP
+        }
+    }
+}
+
+static int pool_bands(const int16_t* x, int64_t stride, Pooling p, int16_t* y, uint8_t* places, int threads) {
+    int64_t bands = (p.out_height + BAND - 1) / BAND;
+    int failed = 0;
+#pragma omp parallel for num_threads(threads) schedule(static) reduction(| : failed)
+    for (int64_t part = 0; part < p.images * bands; part++) {
+        int64_t first = part % bands * BAND;
+        int16_t* keys = malloc(sizeof(int16_t) * p.kernel * p.width * p.channels);
+        if (keys)
+            pool_band(x, stride, p, part / bands, first, at_most(first + BAND, p.out_height), y, places,
+                      keys);
+        failed |= !keys;
+        free(keys);
+    }
+    return failed;
+}
+
 /* places: for each element of y where in its window (row by row) it came from. kernel: at most
- * LARGEST_KERNEL. */
-void max_pool_forward(const void* x, int64_t stride, const int64_t* sizes, int bfloat16, void* y,
-                      uint8_t* places, int threads) {
+   LARGEST_KERNEL. Returns 0, or 1 when memory is short. */
+int max_pool_forward(const void* x, int64_t stride, const int64_t* sizes, int bfloat16, void* y,
+                     uint8_t* places, int threads) {
     Pooling p;
     memcpy(&p, sizes, sizeof p);
+    if (bfloat16) return pool_bands(x, stride, p, y, places, threads);
 #pragma omp parallel for num_threads(threads) schedule(static)
-    for (int64_t line = 0; line < p.images * p.out_height; line++) {
-        if (bfloat16) pool_line(x, stride, p, line, 1, y, places);
-        else pool_line(x, stride, p, line, 0, y, places);
-    }
+    for (int64_t line = 0; line < p.images * p.out_height; line++) pool_line(x, stride, p, line, y, places);
+    return 0;
 }
 
 /* One window over a position: where its gradients and places begin, and which place is the position's. */
