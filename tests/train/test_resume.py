@@ -143,7 +143,7 @@ def test_resume_where_the_kernels_cannot_be_had_goes_on_and_says_so(shapes, tmp_
     wanted = config(shapes, tmp_path / "run", kernels="yes")
     with pytest.raises(Interrupted):
         train_bundle(wanted, StopAfter(3))
-    monkeypatch.setattr(preparation, "reason_without", lambda: "there is no C compiler (gcc)")
+    monkeypatch.setattr(preparation, "reason_without", lambda _: "there is no C compiler (gcc)")
     messages = []
     observer = Silent()
     observer.message = messages.append

@@ -134,7 +134,7 @@ def plan(
         other = "freeze" if asked.freeze else "learning-rate"
         raise UsageError(f"--find-learning-rate and --{other} exclude each other: drop one of them")
     config = asked
-    without = _without_kernels(asked)
+    without = "" if asked.kernels == "no" else reason_without(choose_device(asked.device).type)
     if resumed is None:
         if asked.kernels == "yes" and without:
             raise UsageError(f"--kernels yes cannot be had: {without}")
@@ -192,14 +192,6 @@ def _described(network: Network, config: TrainConfig, setting: Setting) -> str:
         f"{preprocess.height}x{preprocess.width}, recipe {label_of(config.recipe)}, {length}, "
         f"{setting.device.type} {setting.precision}"
     )
-
-
-def _without_kernels(config: TrainConfig) -> str:
-    """Why the training kernels cannot be used; empty where they can, or where nobody wants them."""
-    if config.kernels == "no":
-        return ""
-    device = choose_device(config.device).type
-    return reason_without() if device == "cpu" else f"they are for CPUs, and the run is on {device}"
 
 
 def _other_answers(start: Bundle, dataset: Dataset) -> bool:

@@ -102,6 +102,7 @@ def test_another_openmp_than_pytorchs_is_refused(tmp_path, monkeypatch):
 
 
 def test_elsewhere(monkeypatch):
+    assert reason_without("cuda") == "they are for CPUs, and the run is on cuda"
     monkeypatch.setattr(module.sys, "platform", "win32")
     assert reason_without() == "they are for Linux"
 

@@ -50,9 +50,9 @@ def library() -> ctypes.CDLL:
     return kernels
 
 
-def reason_without() -> str:
-    """Why the kernels cannot be had here; empty where they can."""
-    return _outcome()[1]
+def reason_without(device: str = "cpu") -> str:
+    """Why the kernels cannot be had here, on a device of this type; empty where they can."""
+    return _outcome()[1] if device == "cpu" else f"they are for CPUs, and the run is on {device}"
 
 
 @cache
