@@ -39,6 +39,11 @@ class SameConv2d(nn.Conv2d):
         return super().forward(pad_same(input, kernel, stride, 0.0))
 
 
+def is_pointwise(conv: nn.Conv2d) -> bool:
+    """Whether a convolution reads one position for each it writes, and all channels of it."""
+    return conv.kernel_size == conv.stride == (1, 1) and conv.groups == 1
+
+
 Activation = Literal["relu", "tanh"]
 
 

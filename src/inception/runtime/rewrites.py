@@ -20,6 +20,7 @@ from inception.nets.layers import (
     ResidualBlock,
     SameConv2d,
     activate,
+    is_pointwise,
     same_padding,
 )
 from inception.nets.network import Network
@@ -113,13 +114,7 @@ def _swap_in(concat: Concat, path: list[tuple[str, ...]]) -> None:
 
 
 def _is_pointwise(module: nn.Module) -> bool:
-    return (
-        isinstance(module, ConvBlock)
-        and module.bn is None
-        and module.conv.kernel_size == (1, 1)
-        and module.conv.stride == (1, 1)
-        and module.conv.groups == 1
-    )
+    return isinstance(module, ConvBlock) and module.bn is None and is_pointwise(module.conv)
 
 
 class MergedConcat(nn.Module):

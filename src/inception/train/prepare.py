@@ -134,8 +134,9 @@ def plan(
         other = "freeze" if asked.freeze else "learning-rate"
         raise UsageError(f"--find-learning-rate and --{other} exclude each other: drop one of them")
     config = asked
-    without = "" if asked.kernels == "no" else reason_without(choose_device(asked.device).type)
+    device = choose_device(asked.device).type
     if resumed is None:
+        without = "" if asked.kernels == "no" else reason_without(device)
         if asked.kernels == "yes" and without:
             raise UsageError(f"--kernels yes cannot be had: {without}")
         config = resolve(
@@ -145,10 +146,10 @@ def plan(
             start.preprocess.height if start else 0,
             dataset.flip_safe,
             normalized=_is_normalized(start.network if start else asked.model or DEFAULT_NETWORK),
-            cuda=choose_device(asked.device).type == "cuda",
+            cuda=device == "cuda",
             kernels=not without,
         )
-    elif asked.kernels == "yes" and without:
+    elif asked.kernels == "yes" and (without := reason_without(device)):
         observer.message(f"going on without compiled kernels, so with other rounding: {without}")
         config = replace(config, kernels="no")
     return Plan(asked, config, resumed is not None, start, dataset, loader)

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from inception.nets.layers import Concat, ConvBlock, MaxPool, same_padding
+from inception.nets.layers import Concat, ConvBlock, MaxPool, is_pointwise, same_padding
 from inception.train.native.functions import can_normalise, is_map, max_pool, norm_relu
 
 _LARGEST_KERNEL = 16
@@ -85,7 +85,7 @@ class FusedConcat(Concat):
         if isinstance(first, nn.Sequential):
             first = first[0]
         alone = len(path[0]) == 1 and isinstance(first, FusedConvBlock) and learns_statistics(first)
-        return first if alone and _is_pointwise(first.conv) else None
+        return first if alone and _can_be_stacked(first.conv) else None
 
     def _behind_first(self, x: Tensor, path: list[tuple[str, ...]]) -> Tensor:
         first = getattr(self, path[0][0])
@@ -95,14 +95,9 @@ class FusedConcat(Concat):
         return self.forward_branch(x, path[1:])
 
 
-def _is_pointwise(conv: nn.Conv2d) -> bool:
-    return (
-        type(conv) is nn.Conv2d
-        and conv.kernel_size == conv.stride == (1, 1)
-        and conv.padding == (0, 0)
-        and conv.groups == 1
-        and conv.bias is None
-    )
+def _can_be_stacked(conv: nn.Conv2d) -> bool:
+    plain = type(conv) is nn.Conv2d and conv.padding == (0, 0) and conv.bias is None
+    return plain and is_pointwise(conv)
 
 
 class FusedMaxPool(MaxPool):

@@ -56,7 +56,7 @@ INLINE void pool_line(const void* x, int64_t stride, Pooling p, int64_t line, vo
         bytes packed = __builtin_convertvector(place, bytes);                                       \
         memcpy(places + target + column, &packed, lanes);                                           \
     } while (0)
-        FOR_COLUMNS(p.channels, STEP);
+        FOR_COLUMNS(p.channels, LANES, STEP);
 #undef STEP
     }
 }
@@ -95,13 +95,6 @@ INLINE void take_larger_key(shorts key, int16_t own, shorts* best, shorts* place
 #endif
 }
 
-#define FOR_WIDE_COLUMNS(channels, step)                                        \
-    do {                                                                        \
-        int64_t column = 0;                                                     \
-        for (; column + WIDE <= (channels); column += WIDE) step(column, WIDE); \
-        if (column < (channels)) step(column, (int)((channels) - column));      \
-    } while (0)
-
 INLINE void ordered_line(const int16_t* x, int64_t stride, int64_t width, int64_t channels, int16_t* keys) {
     for (int64_t at = 0; at < width; at++) {
 #define STEP(column, lanes)                                                 \
@@ -109,7 +102,7 @@ INLINE void ordered_line(const int16_t* x, int64_t stride, int64_t width, int64_
         shorts key = ordered(load_shorts(x + at * stride + column, lanes)); \
         memcpy(keys + at * channels + column, &key, 2 * lanes);             \
     } while (0)
-        FOR_WIDE_COLUMNS(channels, STEP);
+        FOR_COLUMNS(channels, WIDE, STEP);
 #undef STEP
     }
 }
@@ -145,7 +138,7 @@ INLINE void pool_band(const int16_t* x, int64_t stride, Pooling p, int64_t image
         wide_bytes packed = __builtin_convertvector(place, wide_bytes);                              \
         memcpy(places + target + column, &packed, lanes);                                            \
     } while (0)
-            FOR_WIDE_COLUMNS(p.channels, STEP);
+            FOR_COLUMNS(p.channels, WIDE, STEP);
 #undef STEP
         }
     }
@@ -208,7 +201,7 @@ INLINE void gather(const void* gradient, const uint8_t* places, const Window* wi
         }                                                                             \
         store(result, target + column, lanes, bfloat16, sum);                         \
     } while (0)
-    FOR_COLUMNS(channels, STEP);
+    FOR_COLUMNS(channels, LANES, STEP);
 #undef STEP
 }
 

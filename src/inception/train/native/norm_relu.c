@@ -18,16 +18,22 @@ typedef struct {
     float* lines;
 } Workspace;
 
-static int make_workspace(Workspace* space, int64_t channels) {
-    space->sums = calloc(2 * PIECES * (size_t)channels, sizeof(double));
-    space->lines = malloc(3 * PIECES * (size_t)channels * sizeof(float));
-    return space->sums && space->lines;
-}
-
 static void free_workspace(Workspace* space) {
     free(space->sums);
     free(space->lines);
 }
+
+/* Returns 0, with nothing to free, when memory is short. */
+static int make_workspace(Workspace* space, int64_t channels) {
+    space->sums = calloc(2 * PIECES * (size_t)channels, sizeof(double));
+    space->lines = malloc(3 * PIECES * (size_t)channels * sizeof(float));
+    if (space->sums && space->lines) return 1;
+    free_workspace(space);
+    return 0;
+}
+
+/* The first row of a piece; of piece PIECES the end of the last. */
+INLINE int64_t edge(int64_t rows, int piece) { return rows * piece / PIECES; }
 
 /* Calls `step(row, count)` for all rows: a few together, and what is left one by one. */
 #define FOR_ROWS(first, last, step)                                            \
@@ -52,7 +58,7 @@ INLINE void differences(const void* x, int64_t stride, int64_t row, int count, i
         store(sum, column, lanes, 0, s);                                                       \
         store(squares, column, lanes, 0, q);                                                   \
     } while (0)
-    FOR_COLUMNS(channels, STEP);
+    FOR_COLUMNS(channels, LANES, STEP);
 #undef STEP
 }
 
@@ -65,7 +71,7 @@ INLINE void spread_of_piece(const void* x, int64_t channels, int64_t stride, int
         int64_t end = start + BLOCK_ROWS < last ? start + BLOCK_ROWS : last;
         memset(sum, 0, 2 * channels * sizeof(float));
 #define STEP(column, lanes) store(origin, column, lanes, 0, load(x, start* stride + column, lanes, bfloat16))
-        FOR_COLUMNS(channels, STEP);
+        FOR_COLUMNS(channels, LANES, STEP);
 #undef STEP
 #define STEP(row, count) differences(x, stride, row, count, channels, bfloat16, origin, sum, squares)
         FOR_ROWS(start, end, STEP);
@@ -92,7 +98,7 @@ INLINE void apply_to_rows(const void* x, int64_t stride, int64_t row, int count,
             store(y, (row + r) * channels + column, lanes, bfloat16, value);                        \
         }                                                                                           \
     } while (0)
-    FOR_COLUMNS(channels, STEP);
+    FOR_COLUMNS(channels, LANES, STEP);
 #undef STEP
 }
 
@@ -113,13 +119,10 @@ int norm_relu_forward(const void* x, int64_t rows, int64_t channels, int64_t str
                       double momentum, double eps, void* y, float* state, int threads) {
     float *scale = state, *shift = state + channels, *mean = shift + channels, *inverse = mean + channels;
     Workspace space;
-    if (!make_workspace(&space, channels)) {
-        free_workspace(&space);
-        return 1;
-    }
+    if (!make_workspace(&space, channels)) return 1;
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (int piece = 0; piece < PIECES; piece++) {
-        int64_t first = rows * piece / PIECES, last = rows * (piece + 1) / PIECES;
+        int64_t first = edge(rows, piece), last = edge(rows, piece + 1);
         double* own = space.sums + 2 * piece * channels;
         float* lines = space.lines + 3 * piece * channels;
         if (bfloat16) spread_of_piece(x, channels, stride, first, last, 1, own, own + channels, lines);
@@ -128,7 +131,7 @@ int norm_relu_forward(const void* x, int64_t rows, int64_t channels, int64_t str
     for (int64_t channel = 0; channel < channels; channel++) {
         double centre = 0.0, spread = 0.0, seen = 0.0;
         for (int piece = 0; piece < PIECES; piece++) {
-            double count = (double)(rows * (piece + 1) / PIECES - rows * piece / PIECES);
+            double count = (double)(edge(rows, piece + 1) - edge(rows, piece));
             if (count == 0.0) continue;
             double apart = space.sums[2 * piece * channels + channel] - centre, total = seen + count;
             centre += apart * (count / total);
@@ -146,7 +149,7 @@ int norm_relu_forward(const void* x, int64_t rows, int64_t channels, int64_t str
     free_workspace(&space);
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (int piece = 0; piece < PIECES; piece++) {
-        int64_t first = rows * piece / PIECES, last = rows * (piece + 1) / PIECES;
+        int64_t first = edge(rows, piece), last = edge(rows, piece + 1);
         if (bfloat16) apply_to_piece(x, channels, stride, first, last, 1, scale, shift, y);
         else apply_to_piece(x, channels, stride, first, last, 0, scale, shift, y);
     }
@@ -177,7 +180,7 @@ INLINE void gradient_sums_of_rows(const void* gradient, int64_t gradient_stride,
         store(sum, column, lanes, 0, s);                                                      \
         store(with_x, column, lanes, 0, p);                                                   \
     } while (0)
-    FOR_COLUMNS(channels, STEP);
+    FOR_COLUMNS(channels, LANES, STEP);
 #undef STEP
 }
 
@@ -218,7 +221,7 @@ INLINE void gradient_of_rows(const void* gradient, int64_t gradient_stride, cons
                   a * passed(g, value, a, b) + (c * value + d));                                \
         }                                                                                       \
     } while (0)
-    FOR_COLUMNS(channels, STEP);
+    FOR_COLUMNS(channels, LANES, STEP);
 #undef STEP
 }
 
@@ -240,13 +243,10 @@ int norm_relu_backward(const void* gradient, int64_t gradient_stride, const void
     const float *scale = state, *shift = state + channels, *mean = shift + channels,
                 *inverse = mean + channels;
     Workspace space;
-    if (!make_workspace(&space, channels)) {
-        free_workspace(&space);
-        return 1;
-    }
+    if (!make_workspace(&space, channels)) return 1;
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (int piece = 0; piece < PIECES; piece++) {
-        int64_t first = rows * piece / PIECES, last = rows * (piece + 1) / PIECES;
+        int64_t first = edge(rows, piece), last = edge(rows, piece + 1);
         double *total = space.sums + 2 * piece * channels, *product = total + channels;
         float* lines = space.lines + 3 * piece * channels;
         if (bfloat16)
@@ -271,7 +271,7 @@ int norm_relu_backward(const void* gradient, int64_t gradient_stride, const void
     }
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (int piece = 0; piece < PIECES; piece++) {
-        int64_t first = rows * piece / PIECES, last = rows * (piece + 1) / PIECES;
+        int64_t first = edge(rows, piece), last = edge(rows, piece + 1);
         if (bfloat16)
             gradient_of_piece(gradient, gradient_stride, x, stride, channels, first, last, 1, scale, shift,
                               slope, constant, x_gradient);

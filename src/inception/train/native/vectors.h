@@ -57,10 +57,10 @@ INLINE void store(void* data, int64_t at, int count, int bfloat16, floats values
 
 INLINE floats load_floats(const float* values, int64_t at, int count) { return load(values, at, count, 0); }
 
-/* Calls `step(column, lanes)` for all columns: whole vectors, and what is left. */
-#define FOR_COLUMNS(channels, step)                                                \
-    do {                                                                           \
-        int64_t column = 0;                                                        \
-        for (; column + LANES <= (channels); column += LANES) step(column, LANES); \
-        if (column < (channels)) step(column, (int)((channels) - column));         \
+/* Calls `step(column, lanes)` for all columns: whole vectors of `width`, and what is left. */
+#define FOR_COLUMNS(channels, width, step)                                             \
+    do {                                                                               \
+        int64_t column = 0;                                                            \
+        for (; column + (width) <= (channels); column += (width)) step(column, width); \
+        if (column < (channels)) step(column, (int)((channels) - column));             \
     } while (0)
