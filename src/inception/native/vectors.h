@@ -1,4 +1,4 @@
-/* Vectors of 16 numbers for the training kernels.
+/* Vectors of 16 numbers.
 
    A feature map N x C x H x W, channels last, is a matrix: a row for every image and position, a column for
    every channel, `stride` elements from row to row (more than C where the map is a slice of a wider one).
@@ -24,11 +24,19 @@ INLINE floats choose(ints mask, floats yes, floats no) {
     return (floats)((mask & (ints)yes) | (~mask & (ints)no));
 }
 
+INLINE floats widened(halves part) {
+#ifdef __AVX512F__ /* the compiler's own conversion goes through memory */
+    return (floats)_mm512_slli_epi32(_mm512_cvtepu16_epi32((__m256i)part), 16);
+#else
+    return (floats)(__builtin_convertvector(part, words) << 16);
+#endif
+}
+
 INLINE floats load(const void* data, int64_t at, int count, int bfloat16) {
     if (bfloat16) {
         halves part = {0};
         memcpy(&part, (const uint16_t*)data + at, 2 * count);
-        return (floats)(__builtin_convertvector(part, words) << 16);
+        return widened(part);
     }
     floats part = {0};
     memcpy(&part, (const float*)data + at, 4 * count);

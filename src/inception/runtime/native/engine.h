@@ -1,0 +1,71 @@
+/* The engine's operations and the threads that share them.
+
+   A feature map lies in blocks of 16 channels: image, block, row, column, channel within the block. All
+   places and strides are in bytes. Values are float32, or bfloat16 where `half` says so; sums are float32. A
+   map may have a border of zeros that nothing writes, so that padding costs no test. */
+
+#pragma once
+#include "vectors.h"
+
+enum { CONVOLUTION, WINOGRAD, MAX_POOL, AVERAGE_POOL, RESPONSE_NORM, PIXELS, BORDER };
+
+typedef struct {
+    int64_t kind, half;
+    int64_t images, blocks_in, blocks_out, height_out, width_out;
+    int64_t in, in_image, in_block, in_row;     /* the window of the first output, border included */
+    int64_t out, out_image, out_block, out_row; /* the first output */
+    int64_t other;                              /* a map laid out by `other_*` that is added; -1: none */
+    int64_t other_image, other_block, other_row;
+    int64_t kernel_rows, kernel_columns, stride_rows, stride_columns;
+    int64_t column, depth;                   /* from one column of the kernel to the next; words in it */
+    int64_t step;                            /* from one output's window to the next */
+    int64_t weights, bias, relu, wide;       /* wide: the result is float32 although half */
+    int64_t height_in, width_in, top, left;  /* pools: the map without border, and the padding before it */
+    int64_t counted;                         /* average pool: padding counts as zeros */
+    int64_t size;                            /* response norm: channels in a sum; Winograd: outputs a tile */
+    int64_t transformed, products;           /* Winograd: room for both */
+    int64_t tile_rows, tile_columns, portion; /* Winograd: tiles of an image; rows of them at a time */
+    int64_t channels;                        /* pixels: of an image */
+    double alpha, offset;                    /* response norm: (offset + alpha sum)^-0.75 */
+} Operation;
+
+typedef struct Pool Pool;
+typedef struct {
+    const Operation* operation;
+    char* arena;
+    const char* weights;
+    const uint8_t* pixels;
+    Pool* pool;
+    int64_t shares, first; /* set by the operation: shares of an image; first row of tiles of the portion */
+} Run;
+INLINE floats positive(floats values) { /* ReLU; NaN stays NaN */
+#ifdef __AVX512F__
+    return (floats)_mm512_max_ps(_mm512_setzero_ps(), (__m512)values);
+#else
+    return choose(values < 0, (floats){0}, values);
+#endif
+}
+
+typedef void (*Job)(const Run* run, int64_t index);
+
+void parallel(Pool* pool, int64_t jobs, Job job, const Run* run);
+int64_t threads_of(const Pool* pool);
+
+void convolution(Run* run);
+void winograd(Run* run);
+void pool_maximum(Run* run);
+void pool_average(Run* run);
+void response_norm(Run* run);
+void read_pixels(Run* run);
+void clear_border(Run* run);
+
+/* `columns` outputs side by side, of 1 or 2 blocks of channels. */
+typedef void (*Tile)(
+    const Operation* o, const char* in, const char* weights, const char* bias, char* out, const char* other);
+Tile tile_of(int64_t rows, int64_t columns, int64_t vectors, int64_t step, int64_t half);
+
+#ifdef __AVX512F__
+#define COLUMNS 14 /* 28 sums, 2 weights and a pixel in 32 registers */
+#else
+#define COLUMNS 3
+#endif

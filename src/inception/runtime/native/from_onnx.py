@@ -1,0 +1,196 @@
+"""An ONNX graph as the native engine's layers and weights."""
+
+from collections import Counter
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from inception.runtime.native import packing
+from inception.runtime.native.layers import LANES, PIXELS, Layer, Shape, shapes_of
+from inception.runtime.native.packing import Floats
+from inception.runtime.native.places import (
+    UnsupportedLayerError,
+    half_products,
+    pixel_depth,
+    slots_of,
+    weight_spans,
+)
+
+
+class Network(NamedTuple):
+    """What a graph computes.
+
+    Attributes:
+        layers: in order.
+        pixels: shape of an image.
+        kernels: out x in x rows x columns, by the name of the convolution's output.
+        biases: likewise.
+        center: what is subtracted from the pixels, one value a channel; None: nothing.
+    """
+
+    layers: tuple[Layer, ...]
+    pixels: Shape
+    kernels: dict[str, Floats]
+    biases: dict[str, Floats]
+    center: Floats | None
+
+
+class _Reader:
+    def __init__(self, graph: bytes) -> None:
+        import onnx
+
+        model = onnx.load_from_string(graph)
+        self._helper = onnx.helper
+        self.nodes = list(model.graph.node)
+        self.constants = {item.name: onnx.numpy_helper.to_array(item) for item in model.graph.initializer}
+        dims = model.graph.input[0].type.tensor_type.shape.dim
+        self.pixels = Shape(*(dim.dim_value for dim in dims[1:]))
+        self.uses = Counter(name for node in self.nodes for name in node.input)
+        self.names = {model.graph.input[0].name: PIXELS}
+        self.layers: list[Layer] = []
+        self.shapes = {PIXELS: self.pixels}
+        self.kernels: dict[str, Floats] = {}
+        self.biases: dict[str, Floats] = {}
+        self.center: Floats | None = None
+
+    def read(self) -> Network:
+        for node in self.nodes:
+            attributes = {item.name: self._helper.get_attribute_value(item) for item in node.attribute}
+            self._node(node, attributes)
+        return Network(tuple(self.layers), self.pixels, self.kernels, self.biases, self.center)
+
+    def _node(self, node: Any, attributes: dict[str, Any]) -> None:
+        kind, output = node.op_type, node.output[0]
+        inputs = [self.names[name] for name in node.input if name in self.names]
+        if kind in ("Cast", "Identity", "Flatten", "Relu", "Sub"):
+            self.names[output] = self._same(node, inputs[0])
+        elif kind in ("Conv", "Gemm"):
+            self._add(self._convolution(node, attributes, inputs[0]))
+        elif kind == "Add":
+            self.names[output] = self._sum(node, inputs)
+        elif kind in ("MaxPool", "AveragePool", "GlobalAveragePool"):
+            self._add(self._pool(kind, attributes, inputs[0], output))
+        elif kind == "Concat":
+            self._add(Layer("concat", tuple(inputs), output))
+        elif kind == "LRN" and attributes["beta"] == 0.75:
+            size, alpha = attributes["size"], attributes["alpha"] / attributes["size"]
+            self._add(
+                Layer(
+                    "response_norm", (inputs[0],), output, size=size, alpha=alpha, offset=attributes["bias"]
+                )
+            )
+        else:
+            raise UnsupportedLayerError(f"the native engine has no {kind} as the network has it")
+
+    def _add(self, layer: Layer) -> None:
+        self.layers.append(layer)
+        self.names[layer.output] = layer.output
+        self.shapes = shapes_of(tuple(self.layers), self.pixels)
+
+    def _same(self, node: Any, source: str) -> str:
+        """Operators that become part of the layer before them."""
+        if node.op_type == "Relu":
+            self._last_convolution(source, node.input[0], "ReLU")
+            self.layers[-1] = self._changed(relu=True)
+        elif node.op_type == "Sub":
+            if source != PIXELS or node.input[1] not in self.constants:
+                raise UnsupportedLayerError("a subtraction from what is no image")
+            self.center = np.asarray(self.constants[node.input[1]], dtype=np.float32).reshape(-1)
+        return source
+
+    def _last_convolution(self, source: str, name: str, what: str) -> None:
+        last = self.layers[-1]
+        if last.kind != "convolution" or last.output != source or last.relu or self.uses[name] != 1:
+            raise UnsupportedLayerError(f"{what} that does not follow a convolution")
+
+    def _changed(self, **values: Any) -> Layer:
+        return Layer(**{**vars(self.layers[-1]), **values})
+
+    def _sum(self, node: Any, inputs: list[str]) -> str:
+        last = self.layers[-1].output
+        if len(inputs) != 2 or last not in inputs:
+            raise UnsupportedLayerError("an addition that does not follow a convolution")
+        self._last_convolution(last, node.input[inputs.index(last)], "an addition")
+        self.layers[-1] = self._changed(added=inputs[1 - inputs.index(last)])
+        return last
+
+    def _convolution(self, node: Any, attributes: dict[str, Any], source: str) -> Layer:
+        kernel = np.asarray(self.constants[node.input[1]], dtype=np.float32)
+        shape = self.shapes[source]
+        if node.op_type == "Gemm":  # over the flattened map: its rows, columns and channels are the map's
+            kernel = kernel.reshape(len(kernel), *shape)
+        if attributes.get("group", 1) != 1 or set(attributes.get("dilations", [1])) != {1}:
+            raise UnsupportedLayerError("a convolution in groups, or dilated")
+        output = node.output[0]
+        zeros = np.zeros(len(kernel), dtype=np.float32)
+        self.kernels[output] = kernel
+        self.biases[output] = self.constants[node.input[2]] if len(node.input) > 2 else zeros
+        return Layer(
+            "convolution",
+            (source,),
+            output,
+            channels=len(kernel),
+            kernel=(kernel.shape[2], kernel.shape[3]),
+            stride=tuple(attributes.get("strides", (1, 1))),
+            pads=tuple(attributes.get("pads", (0, 0, 0, 0))),
+        )
+
+    def _pool(self, kind: str, attributes: dict[str, Any], source: str, output: str) -> Layer:
+        if kind == "GlobalAveragePool":
+            return Layer("global_average_pool", (source,), output)
+        pads = tuple(attributes.get("pads", (0, 0, 0, 0)))
+        counted = bool(attributes.get("count_include_pad", 0))
+        if counted and len(set(pads)) != 1:
+            raise UnsupportedLayerError("an average pool that counts unequal padding")
+        return Layer(
+            "max_pool" if kind == "MaxPool" else "average_pool",
+            (source,),
+            output,
+            kernel=tuple(attributes["kernel_shape"]),
+            stride=tuple(attributes.get("strides", (1, 1))),
+            pads=pads,
+            ceil_mode=bool(attributes.get("ceil_mode", 0)),
+            count_include_pad=counted,
+        )
+
+
+def read_graph(graph: bytes) -> Network:
+    """The layers and weights of an ONNX graph that reads uint8 pixels.
+
+    Raises UnsupportedLayerError for what the engine does not have.
+    """
+    return _Reader(graph).read()
+
+
+def packed_weights(network: Network, half: bool) -> bytes:
+    """All kernels and biases as the engine reads them, and the images' centre before them."""
+    shapes = shapes_of(network.layers, network.pixels)
+    slots = slots_of(network.layers, shapes)
+    spans, size = weight_spans(network.layers, shapes, slots, half)
+    result = np.zeros(size, dtype=np.uint8)
+    if network.center is not None:
+        result[: 4 * len(network.center)] = network.center.view(np.uint8)
+    for layer in network.layers:
+        if layer.kind != "convolution":
+            continue
+        span = spans[layer.output]
+        kernel = _packed(layer, network, slots[layer.source], half)
+        bias = packing.padded(
+            network.biases[layer.output], slots[layer.output], packing.blocks(layer.channels) * LANES, 0
+        )
+        stored = packing.to_bfloat16(kernel) if half_products(layer, half) else kernel
+        result[span.kernel : span.kernel + span.kernel_bytes] = stored.view(np.uint8)
+        result[span.bias : span.bias + span.bias_bytes] = bias.view(np.uint8)
+    return result.tobytes()
+
+
+def _packed(layer: Layer, network: Network, slots: list[int], half: bool) -> Floats:
+    kernel = network.kernels[layer.output]
+    outputs = packing.blocks(layer.channels) * LANES
+    kernel = packing.padded(kernel, list(range(layer.channels)), outputs, axis=0)
+    if layer.source == PIXELS:
+        return packing.interleaved(kernel, pixel_depth(layer, network.pixels.channels, half), half)
+    kernel = packing.padded(kernel, slots, packing.blocks(max(slots) + 1) * LANES, axis=1)
+    if layer.method == "direct":
+        return packing.direct(kernel, half)
+    return packing.winograd(kernel, layer.method, half_products(layer, half))

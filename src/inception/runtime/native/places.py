@@ -1,0 +1,296 @@
+"""Where the maps of a network lie in the engine's memory: borders, concatenations, and who may share."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from inception.errors import InceptionError
+from inception.runtime.native.layers import LANES, PIXELS, Layer, Shape
+from inception.runtime.native.packing import blocks
+
+ALIGNMENT = 64
+PORTION_BYTES = 2 << 20
+"""Room for transformed tiles: rows of tiles are taken in portions that fit, so that they stay in the cache."""
+Layers = tuple[Layer, ...]
+Shapes = dict[str, Shape]
+Slots = dict[str, list[int]]
+
+
+class UnsupportedLayerError(InceptionError):
+    """The native engine has no such layer."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """One map in the arena: strides in bytes, `start` within the border."""
+
+    shape: Shape
+    start: int
+    image: int
+    block: int
+    row: int
+    pixel: int
+
+    def corner(self, top: int, left: int) -> int:
+        """Where a window begins that reaches so far into the border."""
+        return self.start - top * self.row - left * self.pixel
+
+
+class Border(NamedTuple):
+    """Zeros around a map."""
+
+    top: int = 0
+    left: int = 0
+    bottom: int = 0
+    right: int = 0
+
+    def joined(self, other: "Border") -> "Border":
+        """A border that holds both."""
+        return Border(*map(max, self, other))
+
+
+class Tiles(NamedTuple):
+    """How minimal filtering cuts a map: outputs along a tile's side, tiles of an image, and how many rows of
+    tiles are computed together."""
+
+    size: int
+    rows: int
+    columns: int
+    portion: int
+    bytes_in: int
+    bytes_out: int
+
+
+def value_bytes(half: bool) -> int:
+    """Of one number."""
+    return 2 if half else 4
+
+
+def aligned(size: int) -> int:
+    """The next whole cache line."""
+    return -(size // -ALIGNMENT) * ALIGNMENT
+
+
+def pixel_depth(layer: Layer, channels: int, half: bool) -> int:
+    """Interleaved values of a pixel for the convolution that reads the images."""
+    supported = 12 if half else 24
+    return channels if channels * value_bytes(half) * layer.stride[1] == supported else LANES
+
+
+def row_values(layer: Layer, channels: int, half: bool) -> int:
+    """Values of a row of that convolution's kernel: an even number where pairs are multiplied."""
+    values = layer.kernel[1] * pixel_depth(layer, channels, half)
+    return values + values % 2 if half else values
+
+
+def tile_size(layer: Layer) -> int:
+    """Outputs of a tile along one side; 0 for a convolution that is computed directly."""
+    return {"direct": 0, "winograd2": 2, "winograd4": 4}[layer.method]
+
+
+def half_products(layer: Layer, half: bool) -> bool:
+    """Whether a convolution multiplies bfloat16: not in the larger tiles, which would lose too much."""
+    return half and layer.method != "winograd4"
+
+
+def slots_of(layers: Layers, shapes: Shapes) -> Slots:
+    """For each map, the place of each channel: parts of a concat begin at whole blocks."""
+    slots = {PIXELS: list(range(shapes[PIXELS].channels))}
+    for layer in layers:
+        if layer.kind == "convolution":
+            found = list(range(layer.channels))
+        elif layer.kind == "concat":
+            found, start = [], 0
+            for name in layer.inputs:
+                found += [start + slot for slot in slots[name]]
+                start += blocks(max(slots[name]) + 1) * LANES
+        else:
+            found = slots[layer.source]
+        gaps = found != list(range(len(found)))
+        if gaps and layer.kind == "response_norm":
+            raise UnsupportedLayerError("a response norm over parts of channels that are no multiples of 16")
+        if layer.added is not None and slots[layer.added] != found:
+            raise UnsupportedLayerError("an addition of maps whose channels lie differently")
+        slots[layer.output] = found
+    return slots
+
+
+class Layout:
+    """Where everything lies for one number of images.
+
+    Attributes:
+        places: of each map.
+        counts: blocks of 16 channels of each map.
+        tiles, rooms: of the convolutions by minimal filtering, and where their transformed tiles lie.
+        cleared: layer -> the map whose border must be cleared before it, and that border.
+        size: bytes of the arena.
+    """
+
+    def __init__(self, layers: Layers, shapes: Shapes, slots: Slots, images: int, half: bool) -> None:
+        self._layers, self._shapes, self._images, self._half = layers, shapes, images, half
+        self.counts = {name: blocks(max(found) + 1) for name, found in slots.items()}
+        self._parents = self._joined()
+        self._borders = self._needed_borders()
+        self.tiles = {layer.output: self._tiles(layer) for layer in layers if tile_size(layer)}
+        wholes = {name: self._place(name) for name in shapes if name not in self._parents}
+        starts, self.size = self._shared(wholes)
+        self.places = {name: self._within(name, wholes, starts) for name in shapes}
+        self.rooms = {name: starts[_room(name)] for name in self.tiles}
+        self.cleared = self._cleared()
+
+    def _joined(self) -> dict[str, tuple[str, int]]:
+        """Part of a concat -> the concat, and the block at which it begins there."""
+        parents: dict[str, tuple[str, int]] = {}
+        for layer in self._layers:
+            start = 0
+            for name in layer.inputs if layer.kind == "concat" else ():
+                if name in parents or name == PIXELS:
+                    raise UnsupportedLayerError(f"the map {name} in two concatenations")
+                parents[name] = (layer.output, start)
+                start += self.counts[name]
+        return parents
+
+    def _root(self, name: str) -> tuple[str, int]:
+        start = 0
+        while name in self._parents:
+            name, offset = self._parents[name]
+            start += offset
+        return name, start
+
+    def _needed_borders(self) -> dict[str, Border]:
+        borders: dict[str, Border] = {}
+        for layer in self._layers:
+            if layer.kind == "convolution":
+                root = self._root(layer.source)[0]
+                borders[root] = borders.get(root, Border()).joined(self._read_outside(layer))
+        return borders
+
+    def _read_outside(self, layer: Layer) -> Border:
+        (_, height, width), out = self._shapes[layer.source], self._shapes[layer.output]
+        top, left = layer.pads[:2]
+        size = tile_size(layer)
+        if size:
+            down, right = (-(side // -size) * size + 2 for side in out[1:])
+        else:
+            down, right = (
+                (side - 1) * stride + kernel
+                for side, stride, kernel in zip(out[1:], layer.stride, layer.kernel, strict=True)
+            )
+        if layer.source == PIXELS and self._half:
+            right += 1  # the last pair of a row may reach into the next pixel
+        return Border(top, left, max(down - height - top, 0), max(right - width - left, 0))
+
+    def _tiles(self, layer: Layer) -> Tiles:
+        size, (_, height, width) = tile_size(layer), self._shapes[layer.output]
+        rows, columns = -(height // -size), -(width // -size)
+        each = (size + 2) ** 2 * columns * LANES * 4
+        inputs, outputs = each * self.counts[layer.source], each * self.counts[layer.output]
+        portion = min(max(PORTION_BYTES // (inputs + outputs), 1), rows * self._images)
+        return Tiles(size, rows, columns, portion, portion * inputs, portion * outputs)
+
+    def _place(self, name: str) -> Place:
+        """As if the arena began with it."""
+        shape, last, border = self._shapes[name], self._layers[-1], self._borders.get(name, Border())
+        values = LANES
+        if name == PIXELS:
+            values = pixel_depth(self._reader_of_pixels(), shape.channels, self._half)
+        wide = name == last.output and last.kind == "convolution"
+        pixel = values * (4 if wide else value_bytes(self._half))
+        row = pixel * (shape.width + border.left + border.right)
+        block = row * (shape.height + border.top + border.bottom)
+        image = block * (1 if name == PIXELS else self.counts[name])
+        if block == pixel and name != PIXELS:  # images side by side can be taken as the columns of one
+            image, block = pixel, pixel * self._images
+        return Place(shape, border.top * row + border.left * pixel, image, block, row, pixel)
+
+    def _bytes(self, name: str, place: Place) -> int:
+        whole = place.block * (1 if name == PIXELS else self.counts[name])
+        return aligned(whole if place.image < place.block else whole * self._images)
+
+    def _reader_of_pixels(self) -> Layer:
+        readers = [layer for layer in self._layers if PIXELS in (*layer.inputs, layer.added)]
+        if len(readers) != 1 or readers[0].kind != "convolution":
+            raise UnsupportedLayerError("images that something other than one convolution reads")
+        return readers[0]
+
+    def _shared(self, wholes: dict[str, Place]) -> tuple[dict[str, int], int]:
+        """Starts of maps and of tiles' room; what is needed at different times may lie in the same place."""
+        lives = {PIXELS: [-1, 0]}
+        for step, layer in enumerate(self._layers):
+            for name in (*layer.inputs, layer.added, layer.output):
+                if name is not None:
+                    life = lives.setdefault(self._root(name)[0], [step, step])
+                    life[1] = step
+        lives[self._root(self._layers[-1].output)[0]][1] = len(self._layers)
+        wanted = [(self._bytes(name, whole), *lives[name], name) for name, whole in wholes.items()]
+        for step, layer in enumerate(self._layers):
+            if layer.output in self.tiles:
+                tiles = self.tiles[layer.output]
+                wanted.append((aligned(tiles.bytes_in) + aligned(tiles.bytes_out), step, step, _room(layer.output)))
+        return packed(wanted)
+
+    def _within(self, name: str, wholes: dict[str, Place], starts: dict[str, int]) -> Place:
+        root, block = self._root(name)
+        whole = wholes[root]
+        start = starts[root] + whole.start + block * whole.block
+        return replace(whole, shape=self._shapes[name], start=start)
+
+    def _cleared(self) -> dict[str, list[tuple[str, Border]]]:
+        """By the output of the first layer that writes into the map; PIXELS for the images."""
+        found: dict[str, list[tuple[str, Border]]] = {}
+        for root, border in self._borders.items():
+            if any(border):
+                writers = [layer.output for layer in self._layers if layer.kind != "concat"]
+                first = next((name for name in writers if self._root(name)[0] == root), PIXELS)
+                found.setdefault(first, []).append((root, border))
+        return found
+
+
+def _room(name: str) -> str:
+    return f"{name}: tiles"
+
+
+def packed(wanted: Iterable[tuple[int, int, int, str]]) -> tuple[dict[str, int], int]:
+    """Starts of pieces (bytes, first step, last step, name), the largest placed first, and the size of all.
+
+    Pieces needed at the same step never overlap.
+    """
+    placed: list[tuple[int, int, int, int]] = []
+    starts: dict[str, int] = {}
+    for size, first, last, name in sorted(wanted, key=lambda piece: (-piece[0], piece[3])):
+        start = 0
+        for begin, end, other_first, other_last in sorted(placed):
+            if other_first <= last and first <= other_last and begin < start + size and start < end:
+                start = end
+        placed.append((start, start + size, first, last))
+        starts[name] = start
+    return starts, max(end for _, end, _, _ in placed)
+
+
+def weight_spans(layers: Layers, shapes: Shapes, slots: Slots, half: bool) -> tuple[dict[str, "Span"], int]:
+    """Where each convolution's kernel and bias lie among the weights, by the name of its output, and the size."""
+    spans, end = {}, ALIGNMENT  # the first bytes are the images' centre
+    for layer in layers:
+        if layer.kind != "convolution":
+            continue
+        outputs, inputs = blocks(layer.channels) * LANES, blocks(max(slots[layer.source]) + 1) * LANES
+        values = inputs * math.prod(layer.kernel)
+        if layer.source == PIXELS:
+            values = layer.kernel[0] * row_values(layer, shapes[PIXELS].channels, half)
+        elif tile_size(layer):
+            values = inputs * (tile_size(layer) + 2) ** 2
+        kernel_bytes = values * outputs * value_bytes(half_products(layer, half))
+        bias = aligned(end + kernel_bytes)
+        spans[layer.output] = Span(end, kernel_bytes, bias, 4 * outputs)
+        end = aligned(bias + 4 * outputs)
+    return spans, end
+
+
+class Span(NamedTuple):
+    """A convolution's kernel and bias among the weights: where, and how many bytes."""
+
+    kernel: int
+    kernel_bytes: int
+    bias: int
+    bias_bytes: int

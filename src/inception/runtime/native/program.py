@@ -1,0 +1,160 @@
+"""The engine's operations for one number of images: `Operation` of engine.h, filled in."""
+
+import ctypes
+
+from inception.runtime.native.layers import PIXELS, Layer
+from inception.runtime.native.places import (
+    Border,
+    Layers,
+    Layout,
+    Shapes,
+    UnsupportedLayerError,
+    aligned,
+    row_values,
+    slots_of,
+    value_bytes,
+    weight_spans,
+)
+
+KINDS = ("convolution", "winograd", "max_pool", "average_pool", "response_norm", "pixels", "border")
+_COUNTS = (
+    "kind half images blocks_in blocks_out height_out width_out in_ in_image in_block in_row out out_image "
+    "out_block out_row other other_image other_block other_row kernel_rows kernel_columns stride_rows "
+    "stride_columns column depth step weights bias relu wide height_in width_in top left counted size "
+    "transformed products tile_rows tile_columns portion channels"
+).split()
+
+
+class Operation(ctypes.Structure):
+    """`Operation` of engine.h."""
+
+    _fields_ = (  # noqa: RUF012
+        [(name, ctypes.c_int64) for name in _COUNTS]
+        + [("alpha", ctypes.c_double), ("offset", ctypes.c_double)]
+    )
+
+
+class Program:
+    """What the engine does for so many images.
+
+    Attributes:
+        operations: in order.
+        names: for each, the map it makes.
+        layout: where everything lies.
+        logits: the name of the last map.
+        logits_half: whether that is bfloat16.
+        logits_slots: its channels' places.
+    """
+
+    def __init__(self, layers: Layers, shapes: Shapes, images: int, half: bool, centered: bool) -> None:
+        slots = slots_of(layers, shapes)
+        self._images, self._half, self._last = images, half, layers[-1]
+        self._spans, _ = weight_spans(layers, shapes, slots, half)
+        self.layout = Layout(layers, shapes, slots, images, half)
+        self.names: list[str] = []
+        operations: list[Operation] = []
+        for name, operation in [(PIXELS, self._pixels(centered))] + [
+            (layer.output, self._operation(layer)) for layer in layers if layer.kind != "concat"
+        ]:
+            cleared = self.layout.cleared.get(name, [])
+            operations += [self._border(root, border) for root, border in cleared]
+            operations.append(operation)
+            self.names += [*(f"{root}: border" for root, _ in cleared), name]
+        self.operations = (Operation * len(operations))(*operations)
+        self.logits = self._last.output
+        self.logits_half = half and self._last.kind != "convolution"
+        self.logits_slots = slots[self.logits]
+
+    def _target(self, kind: str, name: str) -> Operation:
+        place = self.layout.places[name]
+        _, height, width = place.shape
+        return Operation(
+            kind=KINDS.index(kind),
+            half=self._half,
+            images=self._images,
+            height_out=height,
+            width_out=width,
+            blocks_out=self.layout.counts[name],
+            out=place.start,
+            out_image=place.image,
+            out_block=place.block,
+            out_row=place.row,
+            other=-1,
+        )
+
+    def _pixels(self, centered: bool) -> Operation:
+        operation, place = self._target("pixels", PIXELS), self.layout.places[PIXELS]
+        operation.depth = place.pixel // value_bytes(self._half)
+        operation.bias = 0 if centered else -1
+        operation.channels = place.shape.channels
+        return operation
+
+    def _border(self, name: str, border: Border) -> Operation:
+        operation = self._target("border", name)
+        operation.top, operation.left, operation.kernel_rows, operation.kernel_columns = border
+        operation.step = self.layout.places[name].pixel
+        if name == PIXELS:
+            operation.blocks_out = 1
+        return operation
+
+    def _operation(self, layer: Layer) -> Operation:
+        kinds = {"convolution": "winograd" if layer.method != "direct" else "convolution"}
+        kinds["global_average_pool"] = "average_pool"
+        operation = self._target(kinds.get(layer.kind, layer.kind), layer.output)
+        source = self.layout.places[layer.source]
+        operation.blocks_in = self.layout.counts[layer.source]
+        operation.in_, operation.in_image = source.start, source.image
+        operation.in_block, operation.in_row = source.block, source.row
+        operation.height_in, operation.width_in = source.shape[1:]
+        operation.kernel_rows, operation.kernel_columns = layer.kernel
+        operation.stride_rows, operation.stride_columns = layer.stride
+        operation.relu = layer.relu
+        if layer.kind == "convolution":
+            self._convolve(operation, layer)
+        elif layer.kind == "response_norm":
+            operation.size, operation.alpha, operation.offset = layer.size, layer.alpha, layer.offset
+        elif layer.kind == "global_average_pool":
+            operation.kernel_rows, operation.kernel_columns = source.shape[1:]
+        else:
+            operation.top, operation.left = layer.pads[:2]
+            operation.counted = 1 + layer.pads[2] if layer.count_include_pad else 0
+        return operation
+
+    def _convolve(self, operation: Operation, layer: Layer) -> None:
+        source, span = self.layout.places[layer.source], self._spans[layer.output]
+        operation.weights, operation.bias = span.kernel, span.bias
+        operation.in_ = source.corner(*layer.pads[:2])
+        operation.wide = self._half and layer is self._last
+        operation.column, operation.depth = source.pixel, source.pixel // 4
+        operation.step = source.pixel * layer.stride[1]
+        if layer.source == PIXELS:
+            # A row of the kernel is one run of interleaved values.
+            operation.blocks_in, operation.kernel_columns = 1, 1
+            operation.depth = row_values(layer, source.shape.channels, self._half) * value_bytes(self._half) // 4
+        if operation.step not in ((12, 32, 64) if self._half else (24, 64, 128)):
+            raise UnsupportedLayerError(f"a convolution of stride {layer.stride[1]}")
+        if layer.added is not None:
+            other = self.layout.places[layer.added]
+            operation.other, operation.other_image = other.start, other.image
+            operation.other_block, operation.other_row = other.block, other.row
+        if layer.output in self.layout.tiles:
+            self._cut(operation, layer)
+        elif layer.kernel == (1, 1) and layer.stride == (1, 1):
+            self._flatten(operation, layer)
+
+    def _cut(self, operation: Operation, layer: Layer) -> None:
+        tiles = self.layout.tiles[layer.output]
+        operation.size, operation.portion = tiles.size, tiles.portion
+        operation.tile_rows, operation.tile_columns = tiles.rows, tiles.columns
+        operation.transformed = self.layout.rooms[layer.output]
+        operation.products = operation.transformed + aligned(tiles.bytes_in)
+
+    def _flatten(self, operation: Operation, layer: Layer) -> None:
+        """Rows, or images of one pixel, that lie side by side everywhere, as the columns of one row."""
+        names = [layer.source, layer.output] + ([] if layer.added is None else [layer.added])
+        places = [self.layout.places[name] for name in names]
+        height, width = places[0].shape[1:]
+        if all(place.image == place.pixel for place in places):
+            operation.images, operation.width_out = 1, self._images
+        elif all(place.row == width * place.pixel for place in places):
+            operation.height_out, operation.width_out = 1, height * width
