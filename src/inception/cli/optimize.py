@@ -25,7 +25,7 @@ from inception.cli.console import print_json, print_table, say
     "--engine",
     "engines",
     multiple=True,
-    type=click.Choice(["openvino", "onnxruntime", "torch", "inductor"]),
+    type=click.Choice(["native", "openvino", "onnxruntime", "torch", "inductor"]),
     help="Try only these (repeat it); all but inductor, which compiles for minutes.",
 )
 @click.option("--rounds", default=20, show_default=True, type=click.IntRange(3, 1000))

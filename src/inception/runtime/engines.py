@@ -1,4 +1,4 @@
-"""The engines that need no PyTorch: OpenVINO and ONNX Runtime, as functions from pixels to logits."""
+"""The engines that need no PyTorch, as functions from pixels to logits: OpenVINO, ONNX Runtime, our own."""
 
 import os
 from importlib.util import find_spec
@@ -112,8 +112,12 @@ class OnnxRunner:
 def open_engine(plan: Plan, files: dict[str, bytes]) -> Runner:
     """The engine of a plan that keeps its network in files.
 
-    Raises MissingEngineError when its package is not installed.
+    Raises MissingEngineError when its package, or for the native engine a compiler, is not there.
     """
+    if plan.engine == "native":
+        from inception.runtime.native.runner import NativeRunner
+
+        return NativeRunner(files["network.json"], files["network.weights"], plan)
     if plan.engine == "openvino":
         return OpenVinoRunner(files["model.xml"], files["model.bin"], plan)
     return OnnxRunner(files["model.onnx"], plan)

@@ -16,7 +16,9 @@ from inception.runtime.classifier import Classifier
 from inception.runtime.compiled import TorchRunner
 from inception.runtime.device import choose_precision
 from inception.runtime.engines import EXTRA, Runner, available_cores, open_engine, require
-from inception.runtime.forms import choose_form, graph_of
+from inception.runtime.forms import Form, choose_form, graph_of
+from inception.runtime.native.choosing import fastest_network
+from inception.runtime.native.from_onnx import read_graph
 from inception.runtime.plan import ARTEFACTS, EngineName, Plan, PlanPrecision, write_plan
 from inception.runtime.quantize import MAX_DROP, quantize
 from inception.runtime.timing import Work, interleaved, machine, probe_images, ratio, summary
@@ -25,7 +27,7 @@ from inception.weights.manifest import require_one_label
 
 FLOAT32_TOLERANCE = 1e-4
 """Largest logit difference from the original, relative to the largest logit, that float32 may have."""
-DEFAULT_ENGINES: tuple[EngineName, ...] = ("openvino", "onnxruntime", "torch")
+DEFAULT_ENGINES: tuple[EngineName, ...] = ("native", "openvino", "onnxruntime", "torch")
 ORIGINAL = "original (PyTorch, float32)"
 Say = Callable[[str], None]
 
@@ -212,6 +214,11 @@ def _candidate(bundle: Bundle, plan: Plan, judge: Judge) -> Candidate | None:
             return None
         artefacts, note = onnx_artefacts(bundle, plan, judge.shape)
         runner = open_engine(plan, artefacts)
+    elif plan.engine == "native":
+        if plan.precision == "int8":
+            return None
+        artefacts, note = native_artefacts(bundle, plan, judge.shape)
+        runner = open_engine(plan, artefacts)
     else:
         artefacts, note = openvino_artefacts(bundle, plan, judge)
         runner = open_engine(plan, artefacts)
@@ -251,6 +258,13 @@ def onnx_artefacts(bundle: Bundle, plan: Plan, shape: tuple[int, int, int]) -> t
     pixels = probe_images(shape, plan.batch, seed=1)
     form, found = choose_form(bundle, lambda graph: _work(open_engine(plan, {"model.onnx": graph}), pixels))
     return {"model.onnx": graph_of(bundle, form)}, _tried(found)
+
+
+def native_artefacts(bundle: Bundle, plan: Plan, shape: tuple[int, int, int]) -> tuple[dict[str, bytes], str]:
+    """The network as the native engine computes it fastest here, as its files, and what was found."""
+    require("onnx", "making a network for the native engine")
+    graph = graph_of(bundle, Form(response_norm="operator"))
+    return fastest_network(read_graph(graph), plan, probe_images(shape, plan.batch, seed=1))
 
 
 def _tried(found: dict[str, float]) -> str:

@@ -3,6 +3,7 @@
 runtime/plan.json     the plan
 runtime/model.xml     with runtime/model.bin: the network for OpenVINO
 runtime/model.onnx    the network for ONNX Runtime
+runtime/network.json  with runtime/network.weights: the network for the native engine
 """
 
 import hashlib
@@ -17,13 +18,14 @@ from inception.weights.manifest import member_bytes
 
 PLAN_SCHEMA = 1
 FOLDER, PLAN_FILE = "runtime", "plan.json"
-EngineName = Literal["torch", "inductor", "openvino", "onnxruntime"]
+EngineName = Literal["torch", "inductor", "openvino", "onnxruntime", "native"]
 PlanPrecision = Literal["float32", "bfloat16", "int8"]
 ARTEFACTS: dict[str, tuple[str, ...]] = {
     "torch": (),
     "inductor": (),
     "openvino": ("model.xml", "model.bin"),
     "onnxruntime": ("model.onnx",),
+    "native": ("network.json", "network.weights"),
 }
 """Files each engine reads. The names are fixed, so that a plan cannot point outside its bundle."""
 PRECISIONS = ("float32", "bfloat16", "int8")
@@ -35,7 +37,8 @@ class Plan:
     """How a bundle is run.
 
     Attributes:
-        engine: `openvino`, `onnxruntime`, `torch` (rewritten, eager) or `inductor` (rewritten, compiled).
+        engine: `native` (this project's own), `openvino`, `onnxruntime`, `torch` (rewritten, eager) or
+            `inductor` (rewritten, compiled).
         precision: `float32`, `bfloat16` or `int8`.
         threads: how many threads the engine may use.
         batch: images for which it was measured, and prepared; any other number works too.

@@ -98,12 +98,12 @@ def open_planned(path: Path, device: str, precision: str) -> "Session | None":
         return None
     plan, files = planned
     try:
-        if plan.engine in ("openvino", "onnxruntime"):
-            runner = open_engine(plan, files)
-        else:
+        if plan.engine in ("torch", "inductor"):
             from inception.runtime.compiled import open_torch_engine
 
             runner = open_torch_engine(path, plan)
+        else:
+            runner = open_engine(plan, files)
     except MissingEngineError as error:
         logger.warning("inception: %s; PyTorch answers in float32 instead", error)
         return None

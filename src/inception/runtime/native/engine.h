@@ -22,11 +22,13 @@ typedef struct {
     int64_t weights, bias, relu, wide;       /* wide: the result is float32 although half */
     int64_t height_in, width_in, top, left;  /* pools: the map without border, and the padding before it */
     int64_t counted;                         /* average pool: padding counts as zeros */
-    int64_t size;                            /* response norm: channels in a sum; Winograd: outputs a tile */
+    int64_t size;                            /* response norm: channels in a sum */
+    int64_t points_rows, points_columns, size_rows, size_columns, narrow; /* Winograd: see winograd.c */
     int64_t transformed, products;           /* Winograd: room for both */
     int64_t tile_rows, tile_columns, portion; /* Winograd: tiles of an image; rows of them at a time */
     int64_t channels;                        /* pixels: of an image */
-    double alpha, offset;                    /* response norm: (offset + alpha sum)^-0.75 */
+    int64_t root;                            /* response norm: to the power of -1/2, not -3/4 */
+    double alpha, offset;                    /* response norm: (offset + alpha sum)^-3/4 */
 } Operation;
 
 typedef struct Pool Pool;

@@ -13,6 +13,7 @@ from inception.runtime.native.places import (
     half_products,
     pixel_depth,
     slots_of,
+    tile_points,
     weight_spans,
 )
 
@@ -72,13 +73,8 @@ class _Reader:
             self._add(self._pool(kind, attributes, inputs[0], output))
         elif kind == "Concat":
             self._add(Layer("concat", tuple(inputs), output))
-        elif kind == "LRN" and attributes["beta"] == 0.75:
-            size, alpha = attributes["size"], attributes["alpha"] / attributes["size"]
-            self._add(
-                Layer(
-                    "response_norm", (inputs[0],), output, size=size, alpha=alpha, offset=attributes["bias"]
-                )
-            )
+        elif kind == "LRN":
+            self._add(_response_norm(attributes, inputs[0], output))
         else:
             raise UnsupportedLayerError(f"the native engine has no {kind} as the network has it")
 
@@ -154,6 +150,14 @@ class _Reader:
         )
 
 
+def _response_norm(attributes: dict[str, Any], source: str, output: str) -> Layer:
+    size, beta = attributes["size"], attributes["beta"]
+    if beta not in (0.5, 0.75) or size % 2 == 0:
+        raise UnsupportedLayerError(f"a response norm over {size} channels to the power of {beta}")
+    alpha, offset = attributes["alpha"] / size, attributes["bias"]
+    return Layer("response_norm", (source,), output, size=size, alpha=alpha, offset=offset, beta=beta)
+
+
 def read_graph(graph: bytes) -> Network:
     """The layers and weights of an ONNX graph that reads uint8 pixels.
 
@@ -193,4 +197,4 @@ def _packed(layer: Layer, network: Network, slots: list[int], half: bool) -> Flo
     kernel = packing.padded(kernel, slots, packing.blocks(max(slots) + 1) * LANES, axis=1)
     if layer.method == "direct":
         return packing.direct(kernel, half)
-    return packing.winograd(kernel, layer.method, half_products(layer, half))
+    return packing.winograd(kernel, tile_points(layer), half_products(layer, half))

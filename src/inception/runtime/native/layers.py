@@ -12,12 +12,23 @@ Method = Literal["direct", "winograd2", "winograd4"]
 Kind = Literal["convolution", "max_pool", "average_pool", "global_average_pool", "response_norm", "concat"]
 LANES = 16
 """Channels in a block."""
+WINOGRAD: dict[tuple[int, int], tuple[Method, ...]] = {
+    (3, 3): ("winograd2", "winograd4"),
+    (1, 3): ("winograd2", "winograd4"),
+    (3, 1): ("winograd2", "winograd4"),
+    (5, 5): ("winograd2",),
+    (1, 7): ("winograd4",),
+    (7, 1): ("winograd4",),
+}
+"""Kernels that minimal filtering can compute, and how many outputs a side of a tile has."""
 PIXELS = "pixels"
 """The map that the images are."""
 MOST = 1 << 16
 """No size in a network's description is larger."""
 MOST_VALUES = 1 << 31
 """Nor is a map or a kernel of more values."""
+MOST_POOLED = 4096
+"""Columns of a map that is pooled."""
 MOST_NORMED, MOST_WINDOW = 4096, 64
 """Channels and window of a response norm that the engine has room for."""
 
@@ -46,7 +57,8 @@ class Layer:
         method: how a convolution is computed.
         ceil_mode: a pool's last window may reach beyond the padding, as in PyTorch.
         count_include_pad: an average pool counts its padding.
-        size, alpha, offset: response norm: x (offset + alpha * sum over `size` channels of x^2)^-0.75.
+        size, alpha, offset, beta: response norm: x (offset + alpha * sum over `size` channels of x^2)^-beta,
+            where beta is 0.5 or 0.75.
     """
 
     kind: Kind
@@ -64,21 +76,22 @@ class Layer:
     size: int = 0
     alpha: float = 0.0
     offset: float = 0.0
+    beta: float = 0.75
 
     @property
     def source(self) -> str:
         """The map it reads, where it reads one."""
         return self.inputs[0]
 
-    def allows_winograd(self) -> bool:
-        """Whether minimal filtering can compute it."""
-        return (
-            self.kind == "convolution"
-            and self.kernel == (3, 3)
-            and self.stride == (1, 1)
-            and self.added is None
-            and self.source != PIXELS
-        )
+    def tile(self) -> tuple[int, int]:
+        """Rows and columns of outputs that are computed together; (1, 1) by the direct method."""
+        side = {"direct": 1, "winograd2": 2, "winograd4": 4}[self.method]
+        return (side if self.kernel[0] > 1 else 1, side if self.kernel[1] > 1 else 1)
+
+    def methods(self) -> tuple[Method, ...]:
+        """The methods that can compute it."""
+        plain = self.kind == "convolution" and self.stride == (1, 1) and self.added is None
+        return ("direct", *(WINOGRAD.get(self.kernel, ()) if plain and self.source != PIXELS else ()))
 
     def to_json(self) -> dict[str, Any]:
         """Only what differs from the defaults."""
@@ -86,28 +99,29 @@ class Layer:
         return {name: value for name, value in asdict(self).items() if value != plain[name]}
 
 
-def layer_from_json(values: Any) -> Layer:
+_LISTS: dict[str, type] = {"inputs": str, "kernel": int, "stride": int, "pads": int}
+_SINGLE: dict[str, type] = {"channels": int, "size": int, "alpha": float, "offset": float, "beta": float}
+
+
+def layer_from_json(values: dict[str, Any]) -> Layer:
     """A layer as `to_json` wrote it. Raises ValueError, TypeError or LookupError for anything else."""
-    lists = {"inputs": str, "kernel": int, "stride": int, "pads": int}
-    given = {
-        name: tuple(value) if name in lists and isinstance(value, list) else value
+    given: dict[str, Any] = {
+        name: tuple(value) if name in _LISTS and isinstance(value, list) else value
         for name, value in values.items()
     }
     layer = Layer(**given)
-    for field in fields(layer):
-        value = getattr(layer, field.name)
-        kind = {**lists, "channels": int, "size": int, "alpha": float, "offset": float}.get(field.name)
-        items = value if field.name in lists else (value,)
-        if kind is not None and not all(type(item) is kind for item in items):
-            raise ValueError(f"{field.name} of a layer is {value!r:.60}")
-    lengths = (len(layer.kernel), len(layer.stride), len(layer.pads))
+    for name, kind in (_LISTS | _SINGLE).items():
+        value = getattr(layer, name)
+        if not all(type(item) is kind for item in (value if name in _LISTS else (value,))):
+            raise ValueError(f"{name} of a layer is {value!r:.60}")
     known = layer.kind in get_args(Kind) and layer.method in get_args(Method)
+    lengths = (len(layer.kernel), len(layer.stride), len(layer.pads))
     numbers = (*layer.kernel, *layer.stride, *layer.pads, layer.channels, layer.size)
-    if lengths != (2, 2, 4) or not known or not all(0 <= number <= MOST for number in numbers):
+    if not known or lengths != (2, 2, 4) or not all(0 <= number <= MOST for number in numbers):
         raise ValueError(f"a layer of kind {layer.kind!r:.60} has sizes that cannot be")
     if min(*layer.kernel, *layer.stride) < 1 or not layer.inputs:
         raise ValueError(f"a layer of kind {layer.kind!r:.60} has no kernel or no input")
-    if layer.method != "direct" and not layer.allows_winograd():
+    if layer.method not in layer.methods():
         raise ValueError(f"a convolution of {layer.kernel} cannot be computed by {layer.method}")
     return layer
 
@@ -138,11 +152,14 @@ def _output_shape(layer: Layer, inputs: list[Shape]) -> Shape:
         return first._replace(channels=sum(shape.channels for shape in inputs))
     if len(inputs) != 1:
         raise ValueError(f"{layer.output!r:.60} has several inputs")
+    if layer.kind != "convolution" and max(*layer.kernel, first.width) > MOST_POOLED:
+        raise ValueError(f"{layer.output!r:.60} pools more than {MOST_POOLED} columns")
     if layer.kind == "global_average_pool":
         return Shape(first.channels, 1, 1)
     if layer.kind == "response_norm":
-        if not (layer.size % 2 == 1 and layer.size <= MOST_WINDOW and first.channels <= MOST_NORMED):
-            raise ValueError(f"the response norm {layer.output!r:.60} has a window of {layer.size}")
+        fits = layer.size % 2 == 1 and layer.size <= MOST_WINDOW and first.channels <= MOST_NORMED
+        if not fits or layer.beta not in (0.5, 0.75):
+            raise ValueError(f"the response norm {layer.output!r:.60} is none that the engine has")
         return first
     height, width = (_side(layer, axis, first[1 + axis]) for axis in (0, 1))
     return Shape(layer.channels if layer.kind == "convolution" else first.channels, height, width)

@@ -17,17 +17,15 @@ INLINE floats greater(floats a, floats b) {
 
 INLINE floats joined(int maximum, floats a, floats b) { return maximum ? greater(a, b) : a + b; }
 
-#define MOST_COLUMNS 1024 /* of a map's row at a time */
+#define MOST_COLUMNS 4096 /* of a map's row */
 
-/* Columns first..last of the map, each joined over the rows of the window. */
-INLINE void join_rows(int maximum, int half, const Operation* o, const char* in, int64_t first, int64_t last,
-                      int64_t rows, floats* columns) {
-    int64_t size = half ? 32 : 64;
-    for (int64_t x = first; x < last; x++) {
-        floats found = load(in + x * size, 0, LANES, half);
+/* All columns of the map, each joined over the rows of the window. */
+INLINE void join_rows(int maximum, int half, const Operation* o, const char* in, int64_t rows, floats* columns) {
+    for (int64_t x = 0; x < o->width_in; x++) {
+        floats found = load(in, LANES * x, LANES, half);
         for (int64_t y = 1; y < rows; y++)
-            found = joined(maximum, found, load(in + y * o->in_row + x * size, 0, LANES, half));
-        columns[x - first] = found;
+            found = joined(maximum, found, load(in + y * o->in_row, LANES * x, LANES, half));
+        columns[x] = found;
     }
 }
 
@@ -42,17 +40,12 @@ INLINE void pooled_row(int maximum, int half, const Run* run, int64_t index) {
     /* Padding counts in an average; what ceil_mode adds beyond it on the right and below does not. */
     int64_t counted = o->counted ? least(o->kernel_rows, o->height_in + o->counted - 1 - y) : bottom - top;
     floats columns[MOST_COLUMNS];
-    int64_t known = 0, start = 0; /* columns start..known of the map are in `columns` */
+    join_rows(maximum, half, o, in, bottom - top, columns);
     for (int64_t column = 0; column < o->width_out; column++) {
         int64_t x = column * o->stride_columns - o->left, left = most(x, 0);
         int64_t right = least(x + o->kernel_columns, o->width_in);
-        if (right > known) {
-            start = left;
-            known = least(left + MOST_COLUMNS, o->width_in);
-            join_rows(maximum, half, o, in, start, known, bottom - top, columns);
-        }
-        floats found = columns[left - start];
-        for (int64_t at = left + 1; at < right; at++) found = joined(maximum, found, columns[at - start]);
+        floats found = columns[left];
+        for (int64_t at = left + 1; at < right; at++) found = joined(maximum, found, columns[at]);
         if (!maximum) {
             int64_t across = o->counted ? least(o->kernel_columns, o->width_in + o->counted - 1 - x) : right - left;
             found *= 1.0f / (float)(counted * across);
@@ -78,20 +71,22 @@ void pool_average(Run* run) {
     parallel(run->pool, rows_of_outputs(o), o->half ? average_row_half : average_row, run);
 }
 
-/* x^-0.75 of numbers that are positive: 1 / (sqrt(x) sqrt(sqrt(x))). */
-INLINE floats power(floats x) {
+/* 1 / sqrt(x) of numbers that are positive. */
+INLINE floats inverse_root(floats x) {
 #ifdef __AVX512F__
     /* One step of Newton's takes the estimate of 14 bits to the precision of float32. */
     floats r = (floats)_mm512_rsqrt14_ps((__m512)x);
-    r = r * (1.5f - 0.5f * x * r * r);
-    floats q = (floats)_mm512_rsqrt14_ps((__m512)r);
-    q = q * (1.5f - 0.5f * r * q * q);
-    return r * (r * q);
+    return r * (1.5f - 0.5f * x * r * r);
 #else
     floats result;
-    for (int i = 0; i < LANES; i++) result[i] = 1.0f / (sqrtf(x[i]) * sqrtf(sqrtf(x[i])));
+    for (int i = 0; i < LANES; i++) result[i] = 1.0f / sqrtf(x[i]);
     return result;
 #endif
+}
+
+INLINE floats power(floats x, int root) {
+    floats r = inverse_root(x); /* x^-1/2, and sqrt of it x^-1/4 = r / sqrt(r) */
+    return root ? r : r * (r * inverse_root(r));
 }
 
 #define MOST_CHANNELS 4096
@@ -111,7 +106,7 @@ INLINE void normed_pixel(int half, const Operation* o, const char* in, char* out
         floats sum = {0};
         for (int64_t near = 0; near < o->size; near++) sum += load_floats(squares, block * LANES + near, LANES);
         floats x = load(in + block * o->in_block, 0, LANES, half);
-        x *= power((float)o->offset + (float)o->alpha * sum);
+        x *= power((float)o->offset + (float)o->alpha * sum, (int)o->root);
         store(out + block * o->out_block, 0, LANES, half, x);
     }
 }

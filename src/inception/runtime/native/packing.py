@@ -3,25 +3,30 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from inception.runtime.native.layers import LANES, Method
+from inception.runtime.native.layers import LANES
 
 Floats = NDArray[np.float32]
 
-# Lavin and Gray, arXiv:1509.09308, section 4: the matrices G that transform a row of 3 weights.
-_KERNEL_TRANSFORMS: dict[Method, Floats] = {
-    "winograd2": np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]], dtype=np.float64),
-    "winograd4": np.array(
+POINTS: dict[int, tuple[float, ...]] = {4: (1.0,), 6: (0.75, 1.5), 10: (0.5, 0.75, 1.25, 2.0)}
+"""Those of `winograd.c`, with both signs beside 0 and infinity, by their number."""
+
+
+def kernel_transform(points: int, taps: int) -> NDArray[np.float64]:
+    """points x taps: a row of `taps` weights as the values of a polynomial at the points of Toom and Cook.
+
+    A row for the point a is (1, a, a^2, ...) divided by the product of its distances from the other points.
+    """
+    if points == 1:
+        return np.ones((1, 1))
+    finite = [0.0, *(sign * point for point in POINTS[points] for sign in (1.0, -1.0))]
+    rows = [
         [
-            [1 / 4, 0, 0],
-            [-1 / 6, -1 / 6, -1 / 6],
-            [-1 / 6, 1 / 6, -1 / 6],
-            [1 / 24, 1 / 12, 1 / 6],
-            [1 / 24, -1 / 12, 1 / 6],
-            [0, 0, 1],
-        ],
-        dtype=np.float64,
-    ),
-}
+            point**power / np.prod([point - other for other in finite if other != point])
+            for power in range(taps)
+        ]
+        for point in finite
+    ]
+    return np.array([*rows, [0.0] * (taps - 1) + [1.0]])
 
 
 def blocks(channels: int) -> int:
@@ -71,10 +76,12 @@ def interleaved(kernel: Floats, depth: int, pairs: bool) -> Floats:
     return grouped(lines.reshape(-1, outputs), pairs)
 
 
-def winograd(kernel: Floats, method: Method, pairs: bool) -> Floats:
-    """out x in x 3 x 3 transformed: one matrix in x out for each position of the tile."""
-    transform = _KERNEL_TRANSFORMS[method]
-    positions = np.einsum("ia,ocab,jb->ijco", transform, kernel.astype(np.float64), transform, optimize=True)
+def winograd(kernel: Floats, points: tuple[int, int], pairs: bool) -> Floats:
+    """out x in x rows x columns transformed: one matrix in x out for each position of the tile."""
+    down, across = (
+        kernel_transform(count, taps) for count, taps in zip(points, kernel.shape[2:], strict=True)
+    )
+    positions = np.einsum("ia,ocab,jb->ijco", down, kernel.astype(np.float64), across, optimize=True)
     flat = positions.reshape(-1, *positions.shape[2:]).astype(np.float32)
     return np.concatenate([grouped(matrix, pairs) for matrix in flat])
 

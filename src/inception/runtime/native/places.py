@@ -51,10 +51,11 @@ class Border(NamedTuple):
 
 
 class Tiles(NamedTuple):
-    """How minimal filtering cuts a map: outputs along a tile's side, tiles of an image, and how many rows of
-    tiles are computed together."""
+    """How minimal filtering cuts a map: inputs and outputs of a tile in rows and columns, tiles of an image,
+    and how many rows of tiles are computed together."""
 
-    size: int
+    points: tuple[int, int]
+    size: tuple[int, int]
     rows: int
     columns: int
     portion: int
@@ -84,14 +85,15 @@ def row_values(layer: Layer, channels: int, half: bool) -> int:
     return values + values % 2 if half else values
 
 
-def tile_size(layer: Layer) -> int:
-    """Outputs of a tile along one side; 0 for a convolution that is computed directly."""
-    return {"direct": 0, "winograd2": 2, "winograd4": 4}[layer.method]
+def tile_points(layer: Layer) -> tuple[int, int]:
+    """Inputs of a tile in rows and columns, which are also its products."""
+    (height, width), (rows, columns) = layer.tile(), layer.kernel
+    return height + rows - 1, width + columns - 1
 
 
 def half_products(layer: Layer, half: bool) -> bool:
     """Whether a convolution multiplies bfloat16: not in the larger tiles, which would lose too much."""
-    return half and layer.method != "winograd4"
+    return half and (layer.method == "direct" or max(tile_points(layer)) <= 4)
 
 
 def slots_of(layers: Layers, shapes: Shapes) -> Slots:
@@ -132,7 +134,7 @@ class Layout:
         self.counts = {name: blocks(max(found) + 1) for name, found in slots.items()}
         self._parents = self._joined()
         self._borders = self._needed_borders()
-        self.tiles = {layer.output: self._tiles(layer) for layer in layers if tile_size(layer)}
+        self.tiles = {layer.output: self._tiles(layer) for layer in layers if layer.method != "direct"}
         wholes = {name: self._place(name) for name in shapes if name not in self._parents}
         starts, self.size = self._shared(wholes)
         self.places = {name: self._within(name, wholes, starts) for name in shapes}
@@ -169,25 +171,24 @@ class Layout:
     def _read_outside(self, layer: Layer) -> Border:
         (_, height, width), out = self._shapes[layer.source], self._shapes[layer.output]
         top, left = layer.pads[:2]
-        size = tile_size(layer)
-        if size:
-            down, right = (-(side // -size) * size + 2 for side in out[1:])
-        else:
-            down, right = (
-                (side - 1) * stride + kernel
-                for side, stride, kernel in zip(out[1:], layer.stride, layer.kernel, strict=True)
-            )
+        sizes = layer.tile()
+        # Tiles reach beyond the last output.
+        ends = [-(side // -size) * size for side, size in zip(out[1:], sizes, strict=True)]
+        down, right = (
+            (end - 1) * stride + kernel
+            for end, stride, kernel in zip(ends, layer.stride, layer.kernel, strict=True)
+        )
         if layer.source == PIXELS and self._half:
             right += 1  # the last pair of a row may reach into the next pixel
         return Border(top, left, max(down - height - top, 0), max(right - width - left, 0))
 
     def _tiles(self, layer: Layer) -> Tiles:
-        size, (_, height, width) = tile_size(layer), self._shapes[layer.output]
-        rows, columns = -(height // -size), -(width // -size)
-        each = (size + 2) ** 2 * columns * LANES * 4
+        (_, height, width), size, points = self._shapes[layer.output], layer.tile(), tile_points(layer)
+        rows, columns = -(height // -size[0]), -(width // -size[1])
+        each = math.prod(points) * columns * LANES * 4
         inputs, outputs = each * self.counts[layer.source], each * self.counts[layer.output]
         portion = min(max(PORTION_BYTES // (inputs + outputs), 1), rows * self._images)
-        return Tiles(size, rows, columns, portion, portion * inputs, portion * outputs)
+        return Tiles(points, size, rows, columns, portion, portion * inputs, portion * outputs)
 
     def _place(self, name: str) -> Place:
         """As if the arena began with it."""
@@ -216,18 +217,21 @@ class Layout:
 
     def _shared(self, wholes: dict[str, Place]) -> tuple[dict[str, int], int]:
         """Starts of maps and of tiles' room; what is needed at different times may lie in the same place."""
-        lives = {PIXELS: [-1, 0]}
+        lives = {PIXELS: (-1, 0)}
         for step, layer in enumerate(self._layers):
             for name in (*layer.inputs, layer.added, layer.output):
                 if name is not None:
-                    life = lives.setdefault(self._root(name)[0], [step, step])
-                    life[1] = step
-        lives[self._root(self._layers[-1].output)[0]][1] = len(self._layers)
+                    root = self._root(name)[0]
+                    lives[root] = (lives.get(root, (step, step))[0], step)
+        last = self._root(self._layers[-1].output)[0]
+        lives[last] = (lives[last][0], len(self._layers))
         wanted = [(self._bytes(name, whole), *lives[name], name) for name, whole in wholes.items()]
         for step, layer in enumerate(self._layers):
             if layer.output in self.tiles:
                 tiles = self.tiles[layer.output]
-                wanted.append((aligned(tiles.bytes_in) + aligned(tiles.bytes_out), step, step, _room(layer.output)))
+                wanted.append(
+                    (aligned(tiles.bytes_in) + aligned(tiles.bytes_out), step, step, _room(layer.output))
+                )
         return packed(wanted)
 
     def _within(self, name: str, wholes: dict[str, Place], starts: dict[str, int]) -> Place:
@@ -278,8 +282,8 @@ def weight_spans(layers: Layers, shapes: Shapes, slots: Slots, half: bool) -> tu
         values = inputs * math.prod(layer.kernel)
         if layer.source == PIXELS:
             values = layer.kernel[0] * row_values(layer, shapes[PIXELS].channels, half)
-        elif tile_size(layer):
-            values = inputs * (tile_size(layer) + 2) ** 2
+        elif layer.method != "direct":
+            values = inputs * math.prod(tile_points(layer))
         kernel_bytes = values * outputs * value_bytes(half_products(layer, half))
         bias = aligned(end + kernel_bytes)
         spans[layer.output] = Span(end, kernel_bytes, bias, 4 * outputs)

@@ -10,6 +10,7 @@ from inception.runtime.native.places import (
     Shapes,
     UnsupportedLayerError,
     aligned,
+    half_products,
     row_values,
     slots_of,
     value_bytes,
@@ -21,17 +22,19 @@ _COUNTS = (
     "kind half images blocks_in blocks_out height_out width_out in_ in_image in_block in_row out out_image "
     "out_block out_row other other_image other_block other_row kernel_rows kernel_columns stride_rows "
     "stride_columns column depth step weights bias relu wide height_in width_in top left counted size "
-    "transformed products tile_rows tile_columns portion channels"
+    "points_rows points_columns size_rows size_columns narrow "
+    "transformed products tile_rows tile_columns portion channels root"
 ).split()
 
 
 class Operation(ctypes.Structure):
     """`Operation` of engine.h."""
 
-    _fields_ = (  # noqa: RUF012
-        [(name, ctypes.c_int64) for name in _COUNTS]
-        + [("alpha", ctypes.c_double), ("offset", ctypes.c_double)]
-    )
+    _fields_ = [
+        *((name, ctypes.c_int64) for name in _COUNTS),
+        ("alpha", ctypes.c_double),
+        ("offset", ctypes.c_double),
+    ]
 
 
 class Program:
@@ -112,7 +115,8 @@ class Program:
         if layer.kind == "convolution":
             self._convolve(operation, layer)
         elif layer.kind == "response_norm":
-            operation.size, operation.alpha, operation.offset = layer.size, layer.alpha, layer.offset
+            operation.size, operation.root = layer.size, layer.beta == 0.5
+            operation.alpha, operation.offset = layer.alpha, layer.offset
         elif layer.kind == "global_average_pool":
             operation.kernel_rows, operation.kernel_columns = source.shape[1:]
         else:
@@ -130,7 +134,9 @@ class Program:
         if layer.source == PIXELS:
             # A row of the kernel is one run of interleaved values.
             operation.blocks_in, operation.kernel_columns = 1, 1
-            operation.depth = row_values(layer, source.shape.channels, self._half) * value_bytes(self._half) // 4
+            operation.depth = (
+                row_values(layer, source.shape.channels, self._half) * value_bytes(self._half) // 4
+            )
         if operation.step not in ((12, 32, 64) if self._half else (24, 64, 128)):
             raise UnsupportedLayerError(f"a convolution of stride {layer.stride[1]}")
         if layer.added is not None:
@@ -144,7 +150,10 @@ class Program:
 
     def _cut(self, operation: Operation, layer: Layer) -> None:
         tiles = self.layout.tiles[layer.output]
-        operation.size, operation.portion = tiles.size, tiles.portion
+        operation.points_rows, operation.points_columns = tiles.points
+        operation.size_rows, operation.size_columns = tiles.size
+        operation.narrow = half_products(layer, self._half)
+        operation.portion = tiles.portion
         operation.tile_rows, operation.tile_columns = tiles.rows, tiles.columns
         operation.transformed = self.layout.rooms[layer.output]
         operation.products = operation.transformed + aligned(tiles.bytes_in)

@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from inception.errors import BundleError, InceptionError
 from inception.native.compiler import KernelError, Sources, compiled
 from inception.runtime.answering import Logits, Pixels
-from inception.runtime.engines import MissingEngineError, in_batches
+from inception.runtime.engines import MissingEngineError
 from inception.runtime.native.from_onnx import Network, packed_weights
 from inception.runtime.native.layers import LANES, Layer, Shape, layer_from_json, shapes_of
 from inception.runtime.native.places import ALIGNMENT, slots_of, weight_spans
@@ -22,6 +23,8 @@ from inception.runtime.plan import Plan
 
 SCHEMA = 1
 LIMIT_BYTES = 8 << 20
+MOST_PIXELS = 1 << 12
+"""No side of an image is longer."""
 _POINTER, _LONG = ctypes.c_void_p, ctypes.c_int64
 _HERE = Path(__file__).parent
 SOURCES = Sources(
@@ -45,12 +48,16 @@ def library() -> ctypes.CDLL:
     return compiled(SOURCES)
 
 
-def native_files(network: Network, half: bool) -> dict[str, bytes]:
-    """The two files of a plan: the layers, and the weights in the engine's order."""
+def native_files(network: Network, half: bool, together: int = 1) -> dict[str, bytes]:
+    """The two files of a plan: the layers, and the weights in the engine's order.
+
+    `together` images go through the network at once; more are taken in such groups.
+    """
     description = {
         "schema": SCHEMA,
         "pixels": list(network.pixels),
         "centered": network.center is not None,
+        "together": together,
         "layers": [layer.to_json() for layer in network.layers],
     }
     return {
@@ -65,20 +72,19 @@ class _Ready(NamedTuple):
 
 
 class NativeRunner:
-    """A network in the native engine; memory for one image and for the planned batch, each on first use.
+    """A network in the native engine; memory for one image and for a group of them, each on first use.
 
-    Raises ValueError, TypeError or LookupError for files that are damaged, MissingEngineError where the
-    engine cannot be compiled.
+    Raises BundleError for files that are damaged, MissingEngineError where the engine cannot be compiled.
     """
 
     def __init__(self, description: bytes, weights: bytes, plan: Plan) -> None:
         self._half = plan.precision == "bfloat16"
-        self._layers, pixels, self._centered = _parsed(description)
-        self._shapes = shapes_of(self._layers, pixels)
-        slots = slots_of(self._layers, self._shapes)
-        _, expected = weight_spans(self._layers, self._shapes, slots, self._half)
-        if len(weights) != expected:
-            raise ValueError(f"network.weights has {len(weights)} bytes, its layers need {expected}")
+        try:
+            self._network = _parsed(description)
+            self._shapes = _checked(self._network, len(weights), self._half)
+            self._program(1)  # what cannot be laid out shows here
+        except (ValueError, LookupError, TypeError, RecursionError, InceptionError) as error:
+            raise BundleError(f"network.json is damaged ({error}); optimise the bundle again") from error
         try:
             self._library = library()
         except KernelError as error:
@@ -87,7 +93,7 @@ class NativeRunner:
             raise MissingEngineError("this processor has no products of bfloat16 for the native engine")
         self._weights = _aligned(len(weights))
         self._weights[:] = np.frombuffer(weights, dtype=np.uint8)
-        self._batch, self._programs, self._lock = plan.batch, dict[int, _Ready](), Lock()
+        self._readies, self._lock = dict[int, _Ready](), Lock()
         self._pool = self._library.engine_open(plan.threads)
         if not self._pool:
             raise MissingEngineError(f"the native engine cannot start {plan.threads} threads")
@@ -95,9 +101,18 @@ class NativeRunner:
 
     def __call__(self, pixels: Pixels) -> Logits:
         """See `Runner`."""
-        size = 1 if len(pixels) == 1 else self._batch
+        shape = self._network.pixels
+        if pixels.dtype != np.uint8 or pixels.shape[1:] != shape:
+            raise ValueError(f"pixels are {pixels.dtype} {pixels.shape[1:]}, not uint8 {tuple(shape)}")
+        pixels, together = np.ascontiguousarray(pixels), self._network.together
+        whole = len(pixels) // together * together
+        sizes = [together] * (whole // together) + [1] * (len(pixels) - whole)
+        starts = np.cumsum([0, *sizes])
         with self._lock:
-            return in_batches(pixels, size, self._run)
+            groups = [
+                self._run(pixels[start : start + size]) for start, size in zip(starts, sizes, strict=False)
+            ]
+        return np.concatenate(groups)
 
     def seconds(self, pixels: Pixels) -> dict[str, float]:
         """What each operation takes, by what it makes, for one batch."""
@@ -107,11 +122,15 @@ class NativeRunner:
             self._compute(ready, np.ascontiguousarray(pixels), seconds.ctypes.data)
         return dict(zip(ready.program.names, seconds.tolist(), strict=True))
 
+    def _program(self, images: int) -> Program:
+        network = self._network
+        return Program(network.layers, self._shapes, images, self._half, network.centered)
+
     def _ready(self, images: int) -> _Ready:
-        if images not in self._programs:
-            program = Program(self._layers, self._shapes, images, self._half, self._centered)
-            self._programs[images] = _Ready(program, _aligned(program.layout.size))
-        return self._programs[images]
+        if images not in self._readies:
+            program = self._program(images)
+            self._readies[images] = _Ready(program, _aligned(program.layout.size))
+        return self._readies[images]
 
     def _run(self, pixels: Pixels) -> Logits:
         ready = self._ready(len(pixels))
@@ -119,8 +138,6 @@ class NativeRunner:
         return _logits(ready, len(pixels))
 
     def _compute(self, ready: _Ready, pixels: Pixels, seconds: int | None) -> None:
-        if pixels.dtype != np.uint8 or pixels.shape[1:] != self._shapes["pixels"]:
-            raise ValueError(f"pixels of {pixels.dtype} {pixels.shape[1:]}, not uint8 {self._shapes['pixels']}")
         operations = ready.program.operations
         self._library.engine_run(
             self._pool,
@@ -146,20 +163,38 @@ def _logits(ready: _Ready, images: int) -> Logits:
     return np.array(values, dtype=np.float32)
 
 
-def _parsed(description: bytes) -> tuple[tuple[Layer, ...], Shape, bool]:
+class _Description(NamedTuple):
+    layers: tuple[Layer, ...]
+    pixels: Shape
+    centered: bool
+    together: int
+
+
+def _parsed(description: bytes) -> _Description:
     if len(description) > LIMIT_BYTES:
-        raise ValueError(f"network.json has more than {LIMIT_BYTES} bytes")
+        raise ValueError(f"more than {LIMIT_BYTES} bytes")
     values = json.loads(description)
     if values["schema"] != SCHEMA:
-        raise ValueError("network.json has another schema than this version reads")
+        raise ValueError("it has another schema than this version reads")
     channels, height, width = values["pixels"]
-    pixels = Shape(channels, height, width)
-    if not all(type(side) is int and 1 <= side <= 1 << 14 for side in pixels) or channels > LANES:
-        raise ValueError(f"images of {pixels}")
+    pixels, together = Shape(channels, height, width), values["together"]
+    if not all(type(side) is int and 1 <= side <= MOST_PIXELS for side in (*pixels, together)):
+        raise ValueError(f"{together!r:.60} images of {pixels!r:.60}")
     layers = tuple(map(layer_from_json, values["layers"]))
-    if not layers or shapes_of(layers, pixels)[layers[-1].output][1:] != (1, 1):
-        raise ValueError("network.json does not end in logits")
-    return layers, pixels, bool(values["centered"])
+    if channels > LANES or not layers:
+        raise ValueError(f"images of {channels} channels, {len(layers)} layers")
+    return _Description(layers, pixels, bool(values["centered"]), together)
+
+
+def _checked(network: _Description, size: int, half: bool) -> dict[str, Shape]:
+    """The shapes of its maps. Raises ValueError where they do not lead to logits, or need other weights."""
+    shapes = shapes_of(network.layers, network.pixels)
+    _, expected = weight_spans(network.layers, shapes, slots_of(network.layers, shapes), half)
+    if size != expected:
+        raise ValueError(f"the weights have {size} bytes, the layers need {expected}")
+    if shapes[network.layers[-1].output][1:] != (1, 1):
+        raise ValueError("its layers do not lead to logits")
+    return shapes
 
 
 def _aligned(size: int) -> NDArray[np.uint8]:

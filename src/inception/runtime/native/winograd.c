@@ -1,41 +1,81 @@
-/* Convolutions of 3x3, stride 1, by the minimal filtering of Winograd: F(2x2, 3x3) and F(4x4, 3x3).
+/* Convolutions of stride 1 by minimal filtering: fewer products, after Winograd.
 
-   Lavin and Gray, Fast Algorithms for Convolutional Neural Networks, arXiv:1509.09308, section 4. The input
-   is cut into overlapping tiles of n x n, n = outputs + 2; both transforms work on 16 channels at once. In
-   between, each of the n x n positions is a product of matrices: tiles x channels_in, channels_in x
-   channels_out. The kernels come transformed. Maps of bfloat16 are multiplied as bfloat16 in the smaller tiles,
-   and as float32 in the larger, whose transforms would make too much of the rounding. */
+   Lavin and Gray, Fast Algorithms for Convolutional Neural Networks, arXiv:1509.09308, section 4. The input is
+   cut into overlapping tiles; in each direction `points` values give `size` outputs, points = size + kernel - 1,
+   or 1 of 1 where the kernel has one row or column. Transforms work on 16 channels at once. In between, each
+   position of a tile is a product of matrices: tiles x channels_in, channels_in x channels_out. The kernels
+   come transformed. Maps of bfloat16 may be multiplied as float32 (`narrow` is 0), because the transforms of
+   the larger tiles enlarge the rounding. */
 
 #include "engine.h"
 
-INLINE void input_line(int n, const floats d[6], floats t[6]) { /* B^T d */
-    if (n == 4) {
-        t[0] = d[0] - d[2];
-        t[1] = d[1] + d[2];
-        t[2] = d[2] - d[1];
-        t[3] = d[1] - d[3];
-    } else {
-        floats a = d[4] - 4 * d[2], b = d[3] - 4 * d[1], c = d[4] - d[2], e = 2 * (d[3] - d[1]);
-        t[0] = 4 * d[0] - 5 * d[2] + d[4];
-        t[1] = a + b;
-        t[2] = a - b;
-        t[3] = c + e;
-        t[4] = c - e;
-        t[5] = 4 * d[1] - 5 * d[3] + d[5];
+#define MOST_POINTS 10
+
+/* The points of Toom and Cook are 0, infinity and these, each with both signs, chosen for small errors among
+   numbers that float32 holds exactly. With z = x^2 and a pair's square s, FACTORS are the coefficients of the
+   product of z - s over all pairs but one, and WHOLE over all. */
+static const float POINTS_4[] = {1}, POINTS_6[] = {0.75f, 1.5f}, POINTS_10[] = {0.5f, 0.75f, 1.25f, 2};
+#define A 0.25f
+#define B 0.5625f
+#define C 1.5625f
+#define D 4.0f
+#define CUBIC(a, b, c) {-(a) * (b) * (c), (a) * (b) + (b) * (c) + (c) * (a), -((a) + (b) + (c)), 1}
+static const float FACTORS_4[1][1] = {{1}}, WHOLE_4[] = {-1, 1};
+static const float FACTORS_6[2][2] = {{-2.25f, 1}, {-0.5625f, 1}}, WHOLE_6[] = {2.25f * 0.5625f, -2.25f - 0.5625f, 1};
+static const float FACTORS_10[4][4] = {CUBIC(B, C, D), CUBIC(A, C, D), CUBIC(A, B, D), CUBIC(A, B, C)};
+static const float WHOLE_10[] = {A * B * C * D, -(A * B * C + A * B * D + A * C * D + B * C * D),
+                                 A * B + A * C + A * D + B * C + B * D + C * D, -(A + B + C + D), 1};
+
+INLINE float point(int n, int pair) { return n == 4 ? POINTS_4[pair] : n == 6 ? POINTS_6[pair] : POINTS_10[pair]; }
+INLINE float whole(int n, int k) { return n == 4 ? WHOLE_4[k] : n == 6 ? WHOLE_6[k] : WHOLE_10[k]; }
+INLINE float factor(int n, int pair, int k) {
+    return n == 4 ? FACTORS_4[pair][k] : n == 6 ? FACTORS_6[pair][k] : FACTORS_10[pair][k];
+}
+
+/* n values of the input at n points; those at a pair of points share their even and their odd half. */
+INLINE void input_line(int n, const floats* d, floats* t) {
+    const int pairs = (n - 2) / 2;
+    t[0] = d[0];
+    if (n == 1) return;
+    floats zero = {0}, infinity = {0};
+#pragma GCC unroll 6
+    for (int k = 0; k <= pairs; k++) {
+        zero += whole(n, k) * d[2 * k];
+        infinity += whole(n, k) * d[2 * k + 1];
+    }
+    t[0] = zero;
+    t[n - 1] = infinity;
+#pragma GCC unroll 6
+    for (int pair = 0; pair < pairs; pair++) {
+        floats even = {0}, odd = {0};
+#pragma GCC unroll 6
+        for (int k = 0; k < pairs; k++) {
+            even += factor(n, pair, k) * d[2 * k + 2];
+            odd += factor(n, pair, k) * d[2 * k + 1];
+        }
+        t[1 + 2 * pair] = even + point(n, pair) * odd;
+        t[2 + 2 * pair] = even - point(n, pair) * odd;
     }
 }
 
-INLINE void output_line(int n, const floats m[6], floats y[4]) { /* A^T m */
-    if (n == 4) {
-        y[0] = m[0] + m[1] + m[2];
-        y[1] = m[1] - m[2] - m[3];
-    } else {
-        floats a = m[1] + m[2], b = m[1] - m[2], c = m[3] + m[4], d = m[3] - m[4];
-        y[0] = m[0] + a + c;
-        y[1] = b + 2 * d;
-        y[2] = a + 4 * c;
-        y[3] = b + 8 * d + m[5];
+/* n products back to `size` outputs. */
+INLINE void output_line(int n, int size, const floats* m, floats* y) {
+    const int pairs = (n - 2) / 2;
+    y[0] = m[0];
+    if (n == 1) return;
+#pragma GCC unroll 4
+    for (int k = 1; k < size; k++) y[k] = (floats){0};
+#pragma GCC unroll 6
+    for (int pair = 0; pair < pairs; pair++) {
+        floats sum = m[1 + 2 * pair] + m[2 + 2 * pair], difference = m[1 + 2 * pair] - m[2 + 2 * pair];
+        float power = 1;
+#pragma GCC unroll 4
+        for (int k = 0; k < size; k++) {
+            y[k] += power * (k % 2 ? difference : sum);
+            power *= point(n, pair);
+        }
     }
+    y[size - 1] += m[n - 1];
 }
 
 /* A portion is so many rows of tiles, counted through all images. */
@@ -54,94 +94,118 @@ typedef struct {
 
 static Place place_of(const Run* run, int64_t row) {
     const Operation* o = run->operation;
-    return (Place){(run->first + row) / o->tile_rows, (run->first + row) % o->tile_rows * o->size};
+    return (Place){(run->first + row) / o->tile_rows, (run->first + row) % o->tile_rows * o->size_rows};
 }
 
-INLINE void transform_input(int n, int half, const Run* run, int64_t block, int64_t row) {
+INLINE void transform_input(int rows, int columns, int half, int narrow, const Run* run, int64_t block, int64_t row) {
     const Operation* o = run->operation;
-    int64_t tiles = tiles_in_portion(run), pixel = half ? 32 : 64, value = half && n == 4 ? 32 : 64;
+    int64_t tiles = tiles_in_portion(run), pixel = half ? 32 : 64, value = narrow ? 32 : 64;
     Place place = place_of(run, row);
-    for (int64_t column_of_tiles = 0; column_of_tiles < o->tile_columns; column_of_tiles++) {
-        int64_t index = row * o->tile_columns + column_of_tiles, from = column_of_tiles * o->size;
+    for (int64_t tile = 0; tile < o->tile_columns; tile++) {
+        int64_t index = row * o->tile_columns + tile;
         const char* in = run->arena + o->in + place.image * o->in_image + block * o->in_block +
-                         place.row * o->in_row + from * pixel;
-        floats half_way[6][6];
-        for (int column = 0; column < n; column++) {
-            floats d[6], t[6];
-#pragma GCC unroll 6
-            for (int i = 0; i < n; i++) d[i] = load(in + i * o->in_row, LANES * column, LANES, half);
-            input_line(n, d, t);
-#pragma GCC unroll 6
-            for (int i = 0; i < n; i++) half_way[i][column] = t[i];
+                         place.row * o->in_row + tile * o->size_columns * pixel;
+        floats half_way[MOST_POINTS][MOST_POINTS];
+        for (int column = 0; column < columns; column++) {
+            floats d[MOST_POINTS], t[MOST_POINTS];
+#pragma GCC unroll 10
+            for (int i = 0; i < rows; i++) d[i] = load(in + i * o->in_row, LANES * column, LANES, half);
+            input_line(rows, d, t);
+#pragma GCC unroll 10
+            for (int i = 0; i < rows; i++) half_way[i][column] = t[i];
         }
         char* out = run->arena + o->transformed + (block * tiles + index) * value;
         int64_t apart = o->blocks_in * tiles * value;
-        for (int i = 0; i < n; i++) {
-            floats t[6];
-            input_line(n, half_way[i], t);
-#pragma GCC unroll 6
-            for (int j = 0; j < n; j++) store(out + (i * n + j) * apart, 0, LANES, value == 32, t[j]);
+        for (int i = 0; i < rows; i++) {
+            floats t[MOST_POINTS];
+            input_line(columns, half_way[i], t);
+#pragma GCC unroll 10
+            for (int j = 0; j < columns; j++) store(out + (i * columns + j) * apart, 0, LANES, narrow, t[j]);
         }
     }
 }
 
-INLINE void transform_output(int n, int half, const Run* run, int64_t block, int64_t row) {
+INLINE void transform_output(int rows, int columns, int height, int width, int half, const Run* run, int64_t block,
+                             int64_t row) {
     const Operation* o = run->operation;
-    int64_t tiles = tiles_in_portion(run), size = n - 2, pixel = half ? 32 : 64;
-    floats bias = load_floats((const float*)(run->weights + o->bias), LANES * block, LANES);
+    int64_t tiles = tiles_in_portion(run), pixel = half ? 32 : 64, apart = o->blocks_out * tiles * 64;
     Place place = place_of(run, row);
-    for (int64_t column_of_tiles = 0; column_of_tiles < o->tile_columns; column_of_tiles++) {
-        int64_t index = row * o->tile_columns + column_of_tiles, from = column_of_tiles * o->size;
-        const char* in = run->arena + o->products + (block * tiles + index) * 64;
-        int64_t apart = o->blocks_out * tiles * 64;
-        floats half_way[4][6];
-        for (int column = 0; column < n; column++) {
-            floats m[6], y[4];
-#pragma GCC unroll 6
-            for (int i = 0; i < n; i++) m[i] = *(const floats*)(in + (i * n + column) * apart);
-            output_line(n, m, y);
+    int64_t rows_left = o->height_out - place.row;
+    floats bias = load_floats((const float*)(run->weights + o->bias), LANES * block, LANES);
+    for (int64_t tile = 0; tile < o->tile_columns; tile++) {
+        const char* in = run->arena + o->products + (block * tiles + row * o->tile_columns + tile) * 64;
+        floats half_way[4][MOST_POINTS];
+        for (int column = 0; column < columns; column++) {
+            floats m[MOST_POINTS], y[4];
+#pragma GCC unroll 10
+            for (int i = 0; i < rows; i++) m[i] = load_floats((const float*)(in + (i * columns + column) * apart), 0, LANES);
+            output_line(rows, height, m, y);
 #pragma GCC unroll 4
-            for (int i = 0; i < size; i++) half_way[i][column] = y[i];
+            for (int i = 0; i < height; i++) half_way[i][column] = y[i];
         }
+        int64_t from = tile * width, columns_left = o->width_out - from;
         char* out = run->arena + o->out + place.image * o->out_image + block * o->out_block +
                     place.row * o->out_row + from * pixel;
-        int64_t height = o->height_out - place.row, width = o->width_out - from;
-        for (int i = 0; i < size && i < height; i++) {
+        for (int i = 0; i < height && i < rows_left; i++) {
             floats y[4];
-            output_line(n, half_way[i], y);
+            output_line(columns, width, half_way[i], y);
 #pragma GCC unroll 4
-            for (int j = 0; j < size; j++) {
+            for (int j = 0; j < width; j++) {
                 floats sum = y[j] + bias;
                 if (o->relu) sum = positive(sum);
-                if (j < width) store(out + i * o->out_row, LANES * j, LANES, half, sum);
+                if (j < columns_left) store(out + i * o->out_row, LANES * j, LANES, half, sum);
             }
         }
     }
 }
 
-#define EACH_CASE(step)                                             \
-    do {                                                            \
-        int64_t rows = rows_in_portion(run);                        \
-        int half = (int)run->operation->half;                       \
-        if (run->operation->size == 2 && half)                      \
-            step(4, 1, run, index / rows, index % rows);            \
-        else if (run->operation->size == 2)                         \
-            step(4, 0, run, index / rows, index % rows);            \
-        else if (half)                                              \
-            step(6, 1, run, index / rows, index % rows);            \
-        else                                                        \
-            step(6, 0, run, index / rows, index % rows);            \
-    } while (0)
+/* The cases: points and outputs of a tile, in rows and columns. A job is a row of tiles of one block. */
+#define CASES(make)                                                                                          \
+    make(4, 4, 2, 2) make(6, 6, 4, 4) make(6, 6, 2, 2) make(1, 10, 1, 4) make(10, 1, 4, 1) make(1, 6, 1, 4)  \
+        make(6, 1, 4, 1) make(1, 4, 1, 2) make(4, 1, 2, 1)
 
-static void input_job(const Run* run, int64_t index) { EACH_CASE(transform_input); }
-static void output_job(const Run* run, int64_t index) { EACH_CASE(transform_output); }
+#define DEFINE(rows, columns, height, width)                                                                 \
+    static void input_##rows##_##columns##_##height##_##width(const Run* run, int64_t index) {               \
+        int64_t count = rows_in_portion(run), block = index / count, row = index % count;                    \
+        if (run->operation->narrow)                                                                          \
+            transform_input(rows, columns, 1, 1, run, block, row);                                           \
+        else if (run->operation->half)                                                                       \
+            transform_input(rows, columns, 1, 0, run, block, row);                                           \
+        else                                                                                                 \
+            transform_input(rows, columns, 0, 0, run, block, row);                                           \
+    }                                                                                                        \
+    static void output_##rows##_##columns##_##height##_##width(const Run* run, int64_t index) {              \
+        int64_t count = rows_in_portion(run), block = index / count, row = index % count;                    \
+        if (run->operation->half)                                                                            \
+            transform_output(rows, columns, height, width, 1, run, block, row);                              \
+        else                                                                                                 \
+            transform_output(rows, columns, height, width, 0, run, block, row);                              \
+    }
+CASES(DEFINE)
+
+typedef struct {
+    int64_t rows, columns, height, width;
+    Job input, output;
+} Case;
+
+#define ENTER(rows, columns, height, width)                                     \
+    {rows, columns, height, width, input_##rows##_##columns##_##height##_##width, \
+     output_##rows##_##columns##_##height##_##width},
+static const Case cases[] = {CASES(ENTER)};
+
+static const Case* case_of(const Operation* o) {
+    const Case* found = cases;
+    while (found->rows != o->points_rows || found->columns != o->points_columns || found->height != o->size_rows ||
+           found->width != o->size_columns)
+        found++;
+    return found;
+}
 
 /* One position's product for one or two blocks of channels: a convolution of 1x1 over the tiles. */
 static void product_job(const Run* run, int64_t index) {
     const Operation* o = run->operation;
-    int64_t tiles = tiles_in_portion(run), groups = (o->blocks_out + 1) / 2;
+    int64_t tiles = tiles_in_portion(run), groups = (o->blocks_out + 1) / 2, value = o->narrow ? 32 : 64;
     int64_t position = index / groups, block = index % groups * 2, vectors = o->blocks_out - block >= 2 ? 2 : 1;
-    int64_t half = o->half && o->size == 2, value = half ? 32 : 64;
     Operation product = {.blocks_in = o->blocks_in, .kernel_rows = 1, .kernel_columns = 1, .depth = value / 4,
                          .in_block = tiles * value, .out_block = tiles * 64, .wide = 1};
     const char* in = run->arena + o->transformed + position * o->blocks_in * tiles * value;
@@ -151,16 +215,17 @@ static void product_job(const Run* run, int64_t index) {
     int64_t parts = (tiles + COLUMNS - 1) / COLUMNS;
     for (int64_t part = 0; part < parts; part++) {
         int64_t tile = part * tiles / parts, next = (part + 1) * tiles / parts;
-        tile_of(1, next - tile, vectors, value, half)(&product, in + tile * value, weights, 0, out + tile * 64, 0);
+        tile_of(1, next - tile, vectors, value, o->narrow)(&product, in + tile * value, weights, 0, out + tile * 64, 0);
     }
 }
 
 void winograd(Run* run) {
     const Operation* o = run->operation;
-    int64_t positions = (o->size + 2) * (o->size + 2);
+    const Case* chosen = case_of(o);
+    int64_t positions = o->points_rows * o->points_columns;
     for (run->first = 0; run->first < o->images * o->tile_rows; run->first += o->portion) {
-        parallel(run->pool, o->blocks_in * rows_in_portion(run), input_job, run);
+        parallel(run->pool, o->blocks_in * rows_in_portion(run), chosen->input, run);
         parallel(run->pool, positions * ((o->blocks_out + 1) / 2), product_job, run);
-        parallel(run->pool, o->blocks_out * rows_in_portion(run), output_job, run);
+        parallel(run->pool, o->blocks_out * rows_in_portion(run), chosen->output, run);
     }
 }
