@@ -19,7 +19,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -43,9 +42,9 @@ from inception.runtime.benchmark import (
     openvino_work,
     unmodified_works,
 )
-from inception.runtime.engines import OnnxRunner, OpenVinoRunner, available_cores
+from inception.runtime.engines import available_cores, open_engine
 from inception.runtime.loading import load
-from inception.runtime.optimize import fastest_openvino_model, onnx_artefacts, serialized
+from inception.runtime.optimize import fastest_openvino_model, native_artefacts, onnx_artefacts, serialized
 from inception.runtime.plan import Plan
 from inception.runtime.quantize import quantize_all
 from inception.runtime.timing import Work, gemm_peak, interleaved, machine, probe_images
@@ -53,6 +52,7 @@ from inception.weights.bundle import Bundle
 
 MODELS = ("googlenet", "googlenet_5h", "inception_v3", "inception_v4", "inception_resnet_v2")
 PRECISIONS = ("float32", "bfloat16", "int8")
+ENGINES = ("native", "openvino", "onnxruntime")
 CALIBRATION_IMAGES, PHOTO = 8, (500, 375)
 
 
@@ -65,28 +65,40 @@ def make_bundle(name: str) -> Bundle:
     return Bundle(name, network.arguments, labels, preprocess, network.state_dict())
 
 
-def our_works(bundle: Bundle, pixels: np.ndarray, precisions: tuple[str, ...], threads: int) -> dict:
-    """The network as `optimize` would run it at each precision; float32 in the faster of two engines."""
-    shape = pixels.shape[1:]
+def our_works(
+    bundle: Bundle, pixels: np.ndarray, precisions: tuple[str, ...], threads: int, engines: tuple[str, ...]
+) -> dict:
+    """The network as `optimize` would run it at each precision: in the fastest of these engines."""
     works: dict[tuple[str, str], Work] = {}
     for precision in precisions:
-        plan = Plan("openvino", precision, threads, len(pixels))
-        network, note = fastest_openvino_model(bundle, plan, shape)
-        if precision == "int8":
-            network = quantize_all(network, probe_images(shape, CALIBRATION_IMAGES, seed=9))
-        files = serialized(network)
-        candidates: dict[str, Work] = {
-            "OpenVINO": partial(OpenVinoRunner(files["model.xml"], files["model.bin"], plan), pixels)
-        }
-        if precision == "float32":
-            other = replace(plan, engine="onnxruntime")
-            artefacts, _ = onnx_artefacts(bundle, other, shape)
-            candidates["ONNX Runtime"] = partial(OnnxRunner(artefacts["model.onnx"], other), pixels)
+        candidates: dict[str, Work] = {}
+        for engine in engines if precision != "int8" else ("openvino",):
+            plan = Plan(engine, precision, threads, len(pixels))
+            made = artefacts_for(bundle, plan, pixels.shape[1:])
+            if made is not None:
+                candidates[engine] = partial(open_engine(plan, made[0]), pixels)
+                print(
+                    f"{bundle.network}, batch {len(pixels)}, {precision}, {engine}: {made[1]}",
+                    file=sys.stderr,
+                )
         times = {name: statistics.median(t) for name, t in interleaved(candidates, 7).items()}
         best = min(times, key=lambda name: times[name])
-        print(f"{bundle.network}, batch {len(pixels)}, {precision}: {best}; {note}", file=sys.stderr)
+        found = ", ".join(f"{name} {1000 * seconds:.2f} ms" for name, seconds in times.items())
+        print(f"{bundle.network}, batch {len(pixels)}, {precision}: {best} ({found})", file=sys.stderr)
         works[OURS, precision] = candidates[best]
     return works
+
+
+def artefacts_for(bundle: Bundle, plan: Plan, shape: tuple[int, int, int]) -> tuple[dict, str] | None:
+    """The files of an engine at the plan's precision, and what was found; None where it has no such one."""
+    if plan.engine == "native":
+        return native_artefacts(bundle, plan, shape)
+    if plan.engine == "onnxruntime":
+        return onnx_artefacts(bundle, plan, shape) if plan.precision == "float32" else None
+    network, note = fastest_openvino_model(bundle, plan, shape)
+    if plan.precision == "int8":
+        network = quantize_all(network, probe_images(shape, CALIBRATION_IMAGES, seed=9))
+    return serialized(network), note
 
 
 def peer_works(name: str, images: torch.Tensor, precisions: tuple[str, ...]) -> dict:
@@ -143,7 +155,7 @@ def measure_model(name: str, batch: int, options: argparse.Namespace) -> list[di
     pixels = probe_images((3, preprocess.height, preprocess.width), batch)
     images = preprocess.normalize(torch.from_numpy(pixels))
     precisions = tuple(options.precision or PRECISIONS)
-    works = our_works(bundle, pixels, precisions, options.threads)
+    works = our_works(bundle, pixels, precisions, options.threads, tuple(options.engine))
     works |= unmodified_works(network, images, precisions, options.threads, {})
     if "int8" in precisions:
         works |= quantized_peers(network, images, preprocess, options.threads)
@@ -303,6 +315,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--model", nargs="+", default=list(MODELS))
     parser.add_argument("--batch", nargs="+", type=int, default=[1, 16])
     parser.add_argument("--precision", nargs="+", choices=PRECISIONS)
+    parser.add_argument("--engine", nargs="+", choices=ENGINES, default=ENGINES, help="ours are chosen among")
     parser.add_argument("--rounds", type=int, default=25)
     parser.add_argument("--threads", type=int, default=available_cores())
     parser.add_argument("--keras", action="store_true", help="also Keras on its PyTorch backend")
