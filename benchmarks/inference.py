@@ -42,8 +42,9 @@ from inception.runtime.benchmark import (
     openvino_work,
     unmodified_works,
 )
-from inception.runtime.engines import available_cores, open_engine
+from inception.runtime.engines import available_cores
 from inception.runtime.loading import load
+from inception.runtime.opening import open_engine
 from inception.runtime.optimize import fastest_openvino_model, native_artefacts, onnx_artefacts, serialized
 from inception.runtime.plan import Plan
 from inception.runtime.quantize import quantize_all

@@ -10,6 +10,7 @@ SOURCE = Path(__file__).resolve().parents[1] / "src" / "inception"
 ROOMS = (
     "errors",
     "files",
+    "native",
     "nets",
     "data",
     "weights",

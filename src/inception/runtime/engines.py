@@ -1,4 +1,4 @@
-"""The engines that need no PyTorch, as functions from pixels to logits: OpenVINO, ONNX Runtime, our own."""
+"""The engines that need no PyTorch, as functions from pixels to logits: OpenVINO and ONNX Runtime."""
 
 import os
 from importlib.util import find_spec
@@ -107,17 +107,3 @@ class OnnxRunner:
         """See `Runner`."""
         result: Logits = self._session.run(None, {self._name: pixels})[0]
         return result
-
-
-def open_engine(plan: Plan, files: dict[str, bytes]) -> Runner:
-    """The engine of a plan that keeps its network in files.
-
-    Raises MissingEngineError when its package, or for the native engine a compiler, is not there.
-    """
-    if plan.engine == "native":
-        from inception.runtime.native.runner import NativeRunner
-
-        return NativeRunner(files["network.json"], files["network.weights"], plan)
-    if plan.engine == "openvino":
-        return OpenVinoRunner(files["model.xml"], files["model.bin"], plan)
-    return OnnxRunner(files["model.onnx"], plan)

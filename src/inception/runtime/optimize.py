@@ -15,10 +15,11 @@ from inception.runtime.calibration import Examples, gather_examples, run_all, to
 from inception.runtime.classifier import Classifier
 from inception.runtime.compiled import TorchRunner
 from inception.runtime.device import choose_precision
-from inception.runtime.engines import EXTRA, Runner, available_cores, open_engine, require
+from inception.runtime.engines import EXTRA, Runner, available_cores, require
 from inception.runtime.forms import Form, choose_form, graph_of
 from inception.runtime.native.choosing import fastest_network
 from inception.runtime.native.from_onnx import read_graph
+from inception.runtime.opening import open_engine
 from inception.runtime.plan import ARTEFACTS, EngineName, Plan, PlanPrecision, write_plan
 from inception.runtime.quantize import MAX_DROP, quantize
 from inception.runtime.timing import Work, interleaved, machine, probe_images, ratio, summary

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from inception.data.preprocess import Preprocess
 from inception.errors import BundleError, InceptionError
 from inception.runtime.answering import Answering, Logits, Pixels
-from inception.runtime.engines import MissingEngineError, Runner, open_engine
+from inception.runtime.engines import MissingEngineError, Runner
+from inception.runtime.opening import open_engine
 from inception.runtime.plan import Plan, read_plan
 from inception.weights.manifest import read_manifest
 

@@ -177,23 +177,20 @@ def packed_weights(network: Network, half: bool) -> bytes:
     for layer in network.layers:
         if layer.kind != "convolution":
             continue
-        span = spans[layer.output]
-        kernel = _packed(layer, network, slots[layer.source], half)
-        bias = packing.padded(
-            network.biases[layer.output], slots[layer.output], packing.blocks(layer.channels) * LANES, 0
-        )
+        span, outputs = spans[layer.output], slots[layer.output]
+        count = packing.blocks(max(outputs) + 1) * LANES
+        bias = packing.padded(network.biases[layer.output], outputs, count, axis=0)
+        kernel = packing.padded(network.kernels[layer.output], outputs, count, axis=0)
+        kernel = _packed(layer, kernel, slots[layer.source], network.pixels.channels, half)
         stored = packing.to_bfloat16(kernel) if half_products(layer, half) else kernel
         result[span.kernel : span.kernel + span.kernel_bytes] = stored.view(np.uint8)
         result[span.bias : span.bias + span.bias_bytes] = bias.view(np.uint8)
     return result.tobytes()
 
 
-def _packed(layer: Layer, network: Network, slots: list[int], half: bool) -> Floats:
-    kernel = network.kernels[layer.output]
-    outputs = packing.blocks(layer.channels) * LANES
-    kernel = packing.padded(kernel, list(range(layer.channels)), outputs, axis=0)
+def _packed(layer: Layer, kernel: Floats, slots: list[int], channels: int, half: bool) -> Floats:
     if layer.source == PIXELS:
-        return packing.interleaved(kernel, pixel_depth(layer, network.pixels.channels, half), half)
+        return packing.interleaved(kernel, pixel_depth(layer, channels, half), half)
     kernel = packing.padded(kernel, slots, packing.blocks(max(slots) + 1) * LANES, axis=1)
     if layer.method == "direct":
         return packing.direct(kernel, half)

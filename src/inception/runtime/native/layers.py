@@ -103,8 +103,10 @@ _LISTS: dict[str, type] = {"inputs": str, "kernel": int, "stride": int, "pads": 
 _SINGLE: dict[str, type] = {"channels": int, "size": int, "alpha": float, "offset": float, "beta": float}
 
 
-def layer_from_json(values: dict[str, Any]) -> Layer:
+def layer_from_json(values: Any) -> Layer:
     """A layer as `to_json` wrote it. Raises ValueError, TypeError or LookupError for anything else."""
+    if not isinstance(values, dict):
+        raise TypeError(f"a layer is {values!r:.60}")
     given: dict[str, Any] = {
         name: tuple(value) if name in _LISTS and isinstance(value, list) else value
         for name, value in values.items()

@@ -138,6 +138,7 @@ static void pixel_row(const Run* run, int64_t index) {
     const uint8_t* in = run->pixels + image * o->channels * plane + row * o->width_out;
     const float* centers = (const float*)(run->weights + o->bias);
     char* out = run->arena + o->out + image * o->out_image + row * o->out_row;
+    if (o->depth > o->channels) memset(out, 0, o->width_out * o->depth * (o->half ? 2 : 4));
     for (int64_t channel = 0; channel < o->channels; channel++) {
         float center = o->bias < 0 ? 0 : centers[channel];
         for (int64_t start = 0; start < o->width_out; start += STRIP) {

@@ -11,7 +11,7 @@ from inception.runtime.native.packing import blocks
 
 ALIGNMENT = 64
 PORTION_BYTES = 2 << 20
-"""Room for transformed tiles: rows of tiles are taken in portions that fit, so that they stay in the cache."""
+"""Room for transformed tiles: rows of them are taken in portions that fit, so that they stay in the cache."""
 Layers = tuple[Layer, ...]
 Shapes = dict[str, Shape]
 Slots = dict[str, list[int]]
@@ -97,11 +97,14 @@ def half_products(layer: Layer, half: bool) -> bool:
 
 
 def slots_of(layers: Layers, shapes: Shapes) -> Slots:
-    """For each map, the place of each channel: parts of a concat begin at whole blocks."""
+    """For each map, the place of each channel: parts of a concat begin at whole blocks.
+
+    A convolution to which a map is added puts its channels where that map has them.
+    """
     slots = {PIXELS: list(range(shapes[PIXELS].channels))}
     for layer in layers:
         if layer.kind == "convolution":
-            found = list(range(layer.channels))
+            found = list(range(layer.channels)) if layer.added is None else slots[layer.added]
         elif layer.kind == "concat":
             found, start = [], 0
             for name in layer.inputs:
@@ -112,8 +115,6 @@ def slots_of(layers: Layers, shapes: Shapes) -> Slots:
         gaps = found != list(range(len(found)))
         if gaps and layer.kind == "response_norm":
             raise UnsupportedLayerError("a response norm over parts of channels that are no multiples of 16")
-        if layer.added is not None and slots[layer.added] != found:
-            raise UnsupportedLayerError("an addition of maps whose channels lie differently")
         slots[layer.output] = found
     return slots
 
@@ -273,12 +274,12 @@ def packed(wanted: Iterable[tuple[int, int, int, str]]) -> tuple[dict[str, int],
 
 
 def weight_spans(layers: Layers, shapes: Shapes, slots: Slots, half: bool) -> tuple[dict[str, "Span"], int]:
-    """Where each convolution's kernel and bias lie among the weights, by the name of its output, and the size."""
+    """Where each convolution's kernel and bias lie, by its output's name, and the bytes of all weights."""
     spans, end = {}, ALIGNMENT  # the first bytes are the images' centre
     for layer in layers:
         if layer.kind != "convolution":
             continue
-        outputs, inputs = blocks(layer.channels) * LANES, blocks(max(slots[layer.source]) + 1) * LANES
+        outputs, inputs = (blocks(max(slots[name]) + 1) * LANES for name in (layer.output, layer.source))
         values = inputs * math.prod(layer.kernel)
         if layer.source == PIXELS:
             values = layer.kernel[0] * row_values(layer, shapes[PIXELS].channels, half)

@@ -1,6 +1,8 @@
 """The engine's operations for one number of images: `Operation` of engine.h, filled in."""
 
 import ctypes
+import re
+from pathlib import Path
 
 from inception.runtime.native.layers import PIXELS, Layer
 from inception.runtime.native.places import (
@@ -18,23 +20,25 @@ from inception.runtime.native.places import (
 )
 
 KINDS = ("convolution", "winograd", "max_pool", "average_pool", "response_norm", "pixels", "border")
-_COUNTS = (
-    "kind half images blocks_in blocks_out height_out width_out in_ in_image in_block in_row out out_image "
-    "out_block out_row other other_image other_block other_row kernel_rows kernel_columns stride_rows "
-    "stride_columns column depth step weights bias relu wide height_in width_in top left counted size "
-    "points_rows points_columns size_rows size_columns narrow "
-    "transformed products tile_rows tile_columns portion channels root"
-).split()
+HEADER = Path(__file__).with_name("engine.h")
+_TYPES = {"int64_t": ctypes.c_int64, "double": ctypes.c_double}
+
+
+def _declared_fields() -> list[tuple[str, type]]:
+    """The fields of `Operation` as engine.h declares them; `in` is `in_` here."""
+    text = re.sub(r"/\*.*?\*/", "", HEADER.read_text(encoding="utf-8"), flags=re.DOTALL)
+    body = text.partition("typedef struct {")[2].partition("} Operation;")[0]
+    return [
+        ("in_" if name.strip() == "in" else name.strip(), _TYPES[kind])
+        for kind, names in re.findall(r"(\w+)\s+([^;]+);", body)
+        for name in names.split(",")
+    ]
 
 
 class Operation(ctypes.Structure):
     """`Operation` of engine.h."""
 
-    _fields_ = [
-        *((name, ctypes.c_int64) for name in _COUNTS),
-        ("alpha", ctypes.c_double),
-        ("offset", ctypes.c_double),
-    ]
+    _fields_ = _declared_fields()
 
 
 class Program:
@@ -145,7 +149,7 @@ class Program:
             operation.other_block, operation.other_row = other.block, other.row
         if layer.output in self.layout.tiles:
             self._cut(operation, layer)
-        elif layer.kernel == (1, 1) and layer.stride == (1, 1):
+        elif layer.kernel == (1, 1) and layer.stride == (1, 1) and not any(layer.pads):
             self._flatten(operation, layer)
 
     def _cut(self, operation: Operation, layer: Layer) -> None:
