@@ -261,7 +261,7 @@ def test_groups_threads_and_what_lay_in_memory_change_no_bit(precision):
     layers = tuple(replace(layer, method=layer.methods()[-1]) for layer in network.layers)
     network, pixels = network._replace(layers=layers), probe_images((3, 70, 70), 7)
     alone = np.concatenate([opened(network, precision, threads=1)(image[None]) for image in pixels])
-    for threads, together in ((1, 2), (2, 3), (3, 7), (2, 16)):
+    for threads, together in ((1, 2), (2, 1), (2, 3), (3, 2), (3, 7), (2, 16)):
         runner = opened(network, precision, threads, together)
         assert np.array_equal(runner(pixels), alone)
         for ready in runner._readies.values():

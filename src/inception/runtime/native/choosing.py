@@ -16,7 +16,7 @@ METHODS: tuple[Method, ...] = ("direct", "winograd2", "winograd4")
 SECONDS, LEAST_ROUNDS, MOST_ROUNDS = 3.0, 5, 40
 """The methods are measured for about so long, within these numbers of rounds."""
 TOGETHER = (1, 2, 4, 8)
-"""Images that may go through the network together: fewer stay in the cache, more use its weights longer."""
+"""Images that a thread may take together: fewer stay in its cache, more use the weights longer."""
 
 
 def fastest_network(network: Network, plan: Plan, pixels: Pixels) -> tuple[dict[str, bytes], str]:
@@ -73,7 +73,7 @@ def _runner(network: Network, plan: Plan, together: int) -> NativeRunner:
 def _fastest_together(network: Network, plan: Plan, pixels: Pixels) -> tuple[int, dict[str, bytes]]:
     half, best = plan.precision == "bfloat16", 1
     for together in TOGETHER[1:]:
-        if together <= plan.batch:
+        if together * plan.threads <= plan.batch:
             runners = {count: _runner(network, plan, count) for count in (best, together)}
             works = {str(count): lambda runner=runner: runner(pixels) for count, runner in runners.items()}
             times = interleaved(works, LEAST_ROUNDS)

@@ -140,20 +140,25 @@ static void one_tile(const Run* run, Grid grid, int64_t image, int64_t block, in
 }
 
 /* One or two blocks of channels of a share of one image's tiles. */
-static void some_tiles(const Run* run, int64_t index) {
+static void some_tiles(const Run* run, int64_t index, int64_t thread) {
     const Operation* o = run->operation;
     Grid grid = grid_of(o);
-    int64_t tiles = grid.across * grid.down, groups = (o->blocks_out + 1) / 2;
-    int64_t share = index % run->shares, group = index / run->shares % groups, image = index / run->shares / groups;
+    int64_t tiles = grid.across * grid.down, groups = (o->blocks_out + 1) / 2, share, group, image;
+    if (o->by_rows) {
+        group = index % groups, image = index / groups % o->images, share = index / groups / o->images;
+    } else {
+        share = index % run->shares, image = index / run->shares % o->images, group = index / run->shares / o->images;
+    }
     for (int64_t t = share * tiles / run->shares; t < (share + 1) * tiles / run->shares; t++)
         one_tile(run, grid, image, 2 * group, t);
 }
 
-#define JOBS_PER_THREAD 8 /* so that threads end together though one is disturbed */
+#define JOBS_PER_THREAD 6 /* so that threads end together though one is disturbed */
 
 void convolution(Run* run) {
     const Operation* o = run->operation;
-    int64_t pieces = o->images * ((o->blocks_out + 1) / 2), wanted = JOBS_PER_THREAD * threads_of(run->pool);
-    run->shares = (wanted + pieces - 1) / pieces;
+    int64_t pieces = o->images * ((o->blocks_out + 1) / 2), threads = threads_of(run->pool);
+    int64_t more = (JOBS_PER_THREAD + pieces - 1) / pieces;
+    run->shares = o->by_rows ? threads * more : (threads * JOBS_PER_THREAD + pieces - 1) / pieces;
     parallel(run->pool, pieces * run->shares, some_tiles, run);
 }

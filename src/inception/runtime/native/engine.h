@@ -25,7 +25,8 @@ typedef struct {
     int64_t size;                            /* response norm: channels in a sum */
     int64_t points_rows, points_columns, size_rows, size_columns, narrow; /* Winograd: see winograd.c */
     int64_t transformed, products;           /* Winograd: room for both */
-    int64_t tile_rows, tile_columns, portion; /* Winograd: tiles of an image; rows of them at a time */
+    int64_t tile_rows, tile_columns, portions, room; /* Winograd: tiles of an image; shares of them; a thread's bytes */
+    int64_t by_rows;                         /* threads share the rows of the outputs, not their channels */
     int64_t channels;                        /* pixels: of an image */
     int64_t root;                            /* response norm: to the power of -1/2, not -3/4 */
     double alpha, offset;                    /* response norm: (offset + alpha sum)^-3/4 */
@@ -38,7 +39,7 @@ typedef struct {
     const char* weights;
     const uint8_t* pixels;
     Pool* pool;
-    int64_t shares, first; /* set by the operation: shares of an image; first row of tiles of the portion */
+    int64_t shares; /* set by a convolution: of an image's tiles */
 } Run;
 INLINE floats positive(floats values) { /* ReLU; NaN stays NaN */
 #ifdef __AVX512F__
@@ -48,8 +49,9 @@ INLINE floats positive(floats values) { /* ReLU; NaN stays NaN */
 #endif
 }
 
-typedef void (*Job)(const Run* run, int64_t index);
+typedef void (*Job)(const Run* run, int64_t index, int64_t thread);
 
+/* Jobs that follow each other are done by the same thread as far as possible: it has their data. */
 void parallel(Pool* pool, int64_t jobs, Job job, const Run* run);
 int64_t threads_of(const Pool* pool);
 

@@ -1,4 +1,5 @@
-/* Pools, response norm and the reading of pixels. A job is one row of outputs of one block of channels. */
+/* Pools, response norm and the reading of pixels. A job is one row of outputs of one
+   block of channels. */
 
 #include <math.h>
 
@@ -32,8 +33,8 @@ INLINE void join_rows(int maximum, int half, const Operation* o, const char* in,
 /* Windows are joined first over their rows, then over their columns, cut at the edges of the map. */
 INLINE void pooled_row(int maximum, int half, const Run* run, int64_t index) {
     const Operation* o = run->operation;
-    int64_t row = index % o->height_out, block = index / o->height_out % o->blocks_out;
-    int64_t image = index / o->height_out / o->blocks_out, size = half ? 32 : 64;
+    int64_t block = index % o->blocks_out, image = index / o->blocks_out % o->images;
+    int64_t row = index / o->blocks_out / o->images, size = half ? 32 : 64;
     int64_t y = row * o->stride_rows - o->top, top = most(y, 0), bottom = least(y + o->kernel_rows, o->height_in);
     const char* in = run->arena + o->in + image * o->in_image + block * o->in_block + top * o->in_row;
     char* out = run->arena + o->out + image * o->out_image + block * o->out_block + row * o->out_row;
@@ -54,10 +55,10 @@ INLINE void pooled_row(int maximum, int half, const Run* run, int64_t index) {
     }
 }
 
-static void maximum_row(const Run* run, int64_t index) { pooled_row(1, 0, run, index); }
-static void maximum_row_half(const Run* run, int64_t index) { pooled_row(1, 1, run, index); }
-static void average_row(const Run* run, int64_t index) { pooled_row(0, 0, run, index); }
-static void average_row_half(const Run* run, int64_t index) { pooled_row(0, 1, run, index); }
+static void maximum_row(const Run* run, int64_t index, int64_t thread) { pooled_row(1, 0, run, index); }
+static void maximum_row_half(const Run* run, int64_t index, int64_t thread) { pooled_row(1, 1, run, index); }
+static void average_row(const Run* run, int64_t index, int64_t thread) { pooled_row(0, 0, run, index); }
+static void average_row_half(const Run* run, int64_t index, int64_t thread) { pooled_row(0, 1, run, index); }
 
 static int64_t rows_of_outputs(const Operation* o) { return o->images * o->blocks_out * o->height_out; }
 
@@ -111,9 +112,9 @@ INLINE void normed_pixel(int half, const Operation* o, const char* in, char* out
     }
 }
 
-static void normed_row(const Run* run, int64_t index) {
+static void normed_row(const Run* run, int64_t index, int64_t thread) {
     const Operation* o = run->operation;
-    int64_t image = index / o->height_out, row = index % o->height_out;
+    int64_t image = index % o->images, row = index / o->images;
     const char* in = run->arena + o->in + image * o->in_image + row * o->in_row;
     char* out = run->arena + o->out + image * o->out_image + row * o->out_row;
     for (int64_t column = 0; column < o->width_out; column++) {
@@ -132,9 +133,9 @@ void response_norm(Run* run) {
 #define STRIP 256 /* pixels at a time */
 
 /* Planes of bytes as interleaved numbers: image, row, column, `depth` values of which `channels` are used. */
-static void pixel_row(const Run* run, int64_t index) {
+static void pixel_row(const Run* run, int64_t index, int64_t thread) {
     const Operation* o = run->operation;
-    int64_t image = index / o->height_out, row = index % o->height_out, plane = o->height_out * o->width_out;
+    int64_t image = index % o->images, row = index / o->images, plane = o->height_out * o->width_out;
     const uint8_t* in = run->pixels + image * o->channels * plane + row * o->width_out;
     const float* centers = (const float*)(run->weights + o->bias);
     char* out = run->arena + o->out + image * o->out_image + row * o->out_row;
@@ -164,7 +165,7 @@ void read_pixels(Run* run) {
 
 /* Zeros around a map whose memory others use too: `top` rows above, `left` columns before, `kernel_rows` below
    and `kernel_columns` after; a pixel has `step` bytes. A job is one block of one image. */
-static void one_border(const Run* run, int64_t index) {
+static void one_border(const Run* run, int64_t index, int64_t thread) {
     const Operation* o = run->operation;
     int64_t size = o->step, image = index / o->blocks_out, block = index % o->blocks_out;
     char* out = run->arena + o->out + image * o->out_image + block * o->out_block;

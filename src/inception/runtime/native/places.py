@@ -10,8 +10,11 @@ from inception.runtime.native.layers import LANES, PIXELS, Layer, Shape
 from inception.runtime.native.packing import blocks
 
 ALIGNMENT = 64
-PORTION_BYTES = 2 << 20
-"""Room for transformed tiles: rows of them are taken in portions that fit, so that they stay in the cache."""
+PORTION_BYTES = 1 << 20
+"""Room of a thread for transformed tiles: so many are taken at a time as stay in its cache."""
+KERNEL_TO_MAP = 4
+"""Threads share the rows of a map where the kernel has at most so many times its bytes; each then reads the
+whole kernel, and keeps to the rows that it wrote itself. Else they share the channels."""
 Layers = tuple[Layer, ...]
 Shapes = dict[str, Shape]
 Slots = dict[str, list[int]]
@@ -51,16 +54,25 @@ class Border(NamedTuple):
 
 
 class Tiles(NamedTuple):
-    """How minimal filtering cuts a map: inputs and outputs of a tile in rows and columns, tiles of an image,
-    and how many rows of tiles are computed together."""
+    """How minimal filtering cuts a map.
+
+    Attributes:
+        points, size: inputs and outputs of a tile in rows and columns.
+        rows, columns: of tiles in an image.
+        portions: shares of the tiles that a thread computes from beginning to end.
+        products: where the products lie in a thread's room.
+        room: bytes of a thread.
+        rooms: how many there are.
+    """
 
     points: tuple[int, int]
     size: tuple[int, int]
     rows: int
     columns: int
-    portion: int
-    bytes_in: int
-    bytes_out: int
+    portions: int
+    products: int
+    room: int
+    rooms: int
 
 
 def value_bytes(half: bool) -> int:
@@ -119,22 +131,67 @@ def slots_of(layers: Layers, shapes: Shapes) -> Slots:
     return slots
 
 
+class Span(NamedTuple):
+    """A convolution's kernel and bias among the weights: where, and how many bytes."""
+
+    kernel: int
+    kernel_bytes: int
+    bias: int
+    bias_bytes: int
+
+
+def weight_spans(layers: Layers, shapes: Shapes, slots: Slots, half: bool) -> tuple[dict[str, Span], int]:
+    """Where each convolution's kernel and bias lie, by its output's name, and the bytes of all weights."""
+    spans, end = {}, ALIGNMENT  # the first bytes are the images' centre
+    for layer in layers:
+        if layer.kind != "convolution":
+            continue
+        outputs, inputs = (blocks(max(slots[name]) + 1) * LANES for name in (layer.output, layer.source))
+        values = inputs * math.prod(layer.kernel)
+        if layer.source == PIXELS:
+            values = layer.kernel[0] * row_values(layer, shapes[PIXELS].channels, half)
+        elif layer.method != "direct":
+            values = inputs * math.prod(tile_points(layer))
+        kernel_bytes = values * outputs * value_bytes(half_products(layer, half))
+        bias = aligned(end + kernel_bytes)
+        spans[layer.output] = Span(end, kernel_bytes, bias, 4 * outputs)
+        end = aligned(bias + 4 * outputs)
+    return spans, end
+
+
 class Layout:
     """Where everything lies for one number of images.
 
     Attributes:
         places: of each map.
         counts: blocks of 16 channels of each map.
+        by_rows: whether threads share the rows of a convolution's outputs.
         tiles, rooms: of the convolutions by minimal filtering, and where their transformed tiles lie.
         cleared: layer -> the map whose border must be cleared before it, and that border.
         size: bytes of the arena.
     """
 
-    def __init__(self, layers: Layers, shapes: Shapes, slots: Slots, images: int, half: bool) -> None:
-        self._layers, self._shapes, self._images, self._half = layers, shapes, images, half
+    def __init__(
+        self,
+        layers: Layers,
+        shapes: Shapes,
+        slots: Slots,
+        *,
+        images: int,
+        threads: int,
+        half: bool,
+        spans: dict[str, Span],
+    ) -> None:
+        self._layers, self._shapes, self._half = layers, shapes, half
+        self._images, self._threads = images, threads
         self.counts = {name: blocks(max(found) + 1) for name, found in slots.items()}
         self._parents = self._joined()
         self._borders = self._needed_borders()
+        self.by_rows = {
+            layer.output: spans[layer.output].kernel_bytes <= KERNEL_TO_MAP * self._map_bytes(layer.source)
+            for layer in layers
+            if layer.kind == "convolution"
+        }
         self.tiles = {layer.output: self._tiles(layer) for layer in layers if layer.method != "direct"}
         wholes = {name: self._place(name) for name in shapes if name not in self._parents}
         starts, self.size = self._shared(wholes)
@@ -186,10 +243,21 @@ class Layout:
     def _tiles(self, layer: Layer) -> Tiles:
         (_, height, width), size, points = self._shapes[layer.output], layer.tile(), tile_points(layer)
         rows, columns = -(height // -size[0]), -(width // -size[1])
-        each = math.prod(points) * columns * LANES * 4
+        each = math.prod(points) * LANES * 4
         inputs, outputs = each * self.counts[layer.source], each * self.counts[layer.output]
-        portion = min(max(PORTION_BYTES // (inputs + outputs), 1), rows * self._images)
-        return Tiles(points, size, rows, columns, portion, portion * inputs, portion * outputs)
+        total, portions, rooms = rows * columns * self._images, 1, 1
+        if self.by_rows[layer.output]:
+            rooms = self._threads
+            portions = -(total // -max(PORTION_BYTES // (inputs + outputs), 1))
+            portions = min(-(portions // -rooms) * rooms, total)
+        count = -(total // -portions)
+        products = aligned(count * inputs)
+        return Tiles(
+            points, size, rows, columns, portions, products, products + aligned(count * outputs), rooms
+        )
+
+    def _map_bytes(self, name: str) -> int:
+        return math.prod(self._shapes[name]) * value_bytes(self._half) * self._images
 
     def _place(self, name: str) -> Place:
         """As if the arena began with it."""
@@ -230,9 +298,7 @@ class Layout:
         for step, layer in enumerate(self._layers):
             if layer.output in self.tiles:
                 tiles = self.tiles[layer.output]
-                wanted.append(
-                    (aligned(tiles.bytes_in) + aligned(tiles.bytes_out), step, step, _room(layer.output))
-                )
+                wanted.append((tiles.rooms * tiles.room, step, step, _room(layer.output)))
         return packed(wanted)
 
     def _within(self, name: str, wholes: dict[str, Place], starts: dict[str, int]) -> Place:
@@ -271,31 +337,3 @@ def packed(wanted: Iterable[tuple[int, int, int, str]]) -> tuple[dict[str, int],
         placed.append((start, start + size, first, last))
         starts[name] = start
     return starts, max(end for _, end, _, _ in placed)
-
-
-def weight_spans(layers: Layers, shapes: Shapes, slots: Slots, half: bool) -> tuple[dict[str, "Span"], int]:
-    """Where each convolution's kernel and bias lie, by its output's name, and the bytes of all weights."""
-    spans, end = {}, ALIGNMENT  # the first bytes are the images' centre
-    for layer in layers:
-        if layer.kind != "convolution":
-            continue
-        outputs, inputs = (blocks(max(slots[name]) + 1) * LANES for name in (layer.output, layer.source))
-        values = inputs * math.prod(layer.kernel)
-        if layer.source == PIXELS:
-            values = layer.kernel[0] * row_values(layer, shapes[PIXELS].channels, half)
-        elif layer.method != "direct":
-            values = inputs * math.prod(tile_points(layer))
-        kernel_bytes = values * outputs * value_bytes(half_products(layer, half))
-        bias = aligned(end + kernel_bytes)
-        spans[layer.output] = Span(end, kernel_bytes, bias, 4 * outputs)
-        end = aligned(bias + 4 * outputs)
-    return spans, end
-
-
-class Span(NamedTuple):
-    """A convolution's kernel and bias among the weights: where, and how many bytes."""
-
-    kernel: int
-    kernel_bytes: int
-    bias: int
-    bias_bytes: int

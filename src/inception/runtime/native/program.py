@@ -11,7 +11,6 @@ from inception.runtime.native.places import (
     Layout,
     Shapes,
     UnsupportedLayerError,
-    aligned,
     half_products,
     row_values,
     slots_of,
@@ -42,7 +41,7 @@ class Operation(ctypes.Structure):
 
 
 class Program:
-    """What the engine does for so many images.
+    """What the engine does for so many images at once with so many threads.
 
     Attributes:
         operations: in order.
@@ -53,11 +52,15 @@ class Program:
         logits_slots: its channels' places.
     """
 
-    def __init__(self, layers: Layers, shapes: Shapes, images: int, half: bool, centered: bool) -> None:
+    def __init__(
+        self, layers: Layers, shapes: Shapes, *, images: int, threads: int, half: bool, centered: bool
+    ) -> None:
         slots = slots_of(layers, shapes)
         self._images, self._half, self._last = images, half, layers[-1]
         self._spans, _ = weight_spans(layers, shapes, slots, half)
-        self.layout = Layout(layers, shapes, slots, images, half)
+        self.layout = Layout(
+            layers, shapes, slots, images=images, threads=threads, half=half, spans=self._spans
+        )
         self.names: list[str] = []
         operations: list[Operation] = []
         for name, operation in [(PIXELS, self._pixels(centered))] + [
@@ -132,6 +135,7 @@ class Program:
         source, span = self.layout.places[layer.source], self._spans[layer.output]
         operation.weights, operation.bias = span.kernel, span.bias
         operation.in_ = source.corner(*layer.pads[:2])
+        operation.by_rows = self.layout.by_rows[layer.output]
         operation.wide = self._half and layer is self._last
         operation.column, operation.depth = source.pixel, source.pixel // 4
         operation.step = source.pixel * layer.stride[1]
@@ -157,10 +161,9 @@ class Program:
         operation.points_rows, operation.points_columns = tiles.points
         operation.size_rows, operation.size_columns = tiles.size
         operation.narrow = half_products(layer, self._half)
-        operation.portion = tiles.portion
+        operation.portions, operation.room = tiles.portions, tiles.room
         operation.tile_rows, operation.tile_columns = tiles.rows, tiles.columns
-        operation.transformed = self.layout.rooms[layer.output]
-        operation.products = operation.transformed + aligned(tiles.bytes_in)
+        operation.transformed, operation.products = self.layout.rooms[layer.output], tiles.products
 
     def _flatten(self, operation: Operation, layer: Layer) -> None:
         """Rows, or images of one pixel, that lie side by side everywhere, as the columns of one row."""

@@ -35,7 +35,21 @@ SOURCES = Sources(
     signatures={
         "engine_open": (_POINTER, [_LONG]),
         "engine_close": (None, [_POINTER]),
-        "engine_run": (None, [_POINTER, _POINTER, _LONG, *[_POINTER] * 4]),
+        "engine_run": (
+            None,
+            # pool, program; arena, its bytes; weights; images, bytes of a group; logits, where, bytes; groups
+            [
+                *[_POINTER] * 2,
+                _LONG,
+                _POINTER,
+                _LONG,
+                *[_POINTER] * 2,
+                _LONG,
+                _POINTER,
+                *[_LONG] * 3,
+                _POINTER,
+            ],
+        ),
         "engine_has_wide_vectors": (ctypes.c_int, []),
         "engine_has_bfloat16": (ctypes.c_int, []),
     },
@@ -51,7 +65,7 @@ def library() -> ctypes.CDLL:
 def native_files(network: Network, half: bool, together: int = 1) -> dict[str, bytes]:
     """The two files of a plan: the layers, and the weights in the engine's order.
 
-    `together` images go through the network at once; more are taken in such groups.
+    `together` images go through the network at once where each thread takes images of its own.
     """
     description = {
         "schema": SCHEMA,
@@ -72,9 +86,11 @@ class _Ready(NamedTuple):
 
 
 class NativeRunner:
-    """A network in the native engine; memory for one image and for a group of them, each on first use.
+    """A network in the native engine; its memory is taken on first use.
 
-    Raises BundleError for files that are damaged, MissingEngineError where the engine cannot be compiled.
+    Images are computed by a thread each, in groups; those that are left over, or come alone, by all threads
+    together. Raises BundleError for files that are damaged, MissingEngineError where the engine cannot be
+    compiled.
     """
 
     def __init__(self, description: bytes, weights: bytes, plan: Plan) -> None:
@@ -82,7 +98,7 @@ class NativeRunner:
         try:
             self._network = _parsed(description)
             self._shapes = _checked(self._network, len(weights), self._half)
-            self._program(1)  # what cannot be laid out shows here
+            self._program(1, plan.threads)  # what cannot be laid out shows here
         except (ValueError, LookupError, TypeError, RecursionError, InceptionError) as error:
             raise BundleError(f"network.json is damaged ({error}); optimise the bundle again") from error
         try:
@@ -93,7 +109,8 @@ class NativeRunner:
             raise MissingEngineError("this processor has no products of bfloat16 for the native engine")
         self._weights = _aligned(len(weights))
         self._weights[:] = np.frombuffer(weights, dtype=np.uint8)
-        self._readies, self._lock = dict[int, _Ready](), Lock()
+        self._threads, self._lock = plan.threads, Lock()
+        self._readies: dict[tuple[int, int], _Ready] = {}
         self._pool = self._library.engine_open(plan.threads)
         if not self._pool:
             raise MissingEngineError(f"the native engine cannot start {plan.threads} threads")
@@ -105,62 +122,67 @@ class NativeRunner:
         if pixels.dtype != np.uint8 or pixels.shape[1:] != shape:
             raise ValueError(f"pixels are {pixels.dtype} {pixels.shape[1:]}, not uint8 {tuple(shape)}")
         pixels, together = np.ascontiguousarray(pixels), self._network.together
-        whole = len(pixels) // together * together
-        sizes = [together] * (whole // together) + [1] * (len(pixels) - whole)
-        starts = np.cumsum([0, *sizes])
+        groups = len(pixels) // together
+        if self._threads > 1:
+            groups = groups // self._threads * self._threads
+        apart = groups * together
         with self._lock:
-            groups = [
-                self._run(pixels[start : start + size]) for start, size in zip(starts, sizes, strict=False)
-            ]
-        return np.concatenate(groups)
+            found = [self._compute(pixels[:apart], together, 1)] if apart else []
+            found += [self._compute(image[None], 1, self._threads) for image in pixels[apart:]]
+        return np.concatenate(found)
 
     def seconds(self, pixels: Pixels) -> dict[str, float]:
-        """What each operation takes, by what it makes, for one batch."""
+        """What each operation takes, by what it makes, for one image by all threads together."""
         with self._lock:
-            ready = self._ready(len(pixels))
-            seconds = np.zeros(len(ready.program.operations))
-            self._compute(ready, np.ascontiguousarray(pixels), seconds.ctypes.data)
-        return dict(zip(ready.program.names, seconds.tolist(), strict=True))
+            names = self._ready(1, self._threads).program.names
+            seconds = np.zeros(len(names))
+            self._compute(np.ascontiguousarray(pixels[:1]), 1, self._threads, seconds.ctypes.data)
+        return dict(zip(names, seconds.tolist(), strict=True))
 
-    def _program(self, images: int) -> Program:
+    def _program(self, images: int, threads: int) -> Program:
         network = self._network
-        return Program(network.layers, self._shapes, images, self._half, network.centered)
-
-    def _ready(self, images: int) -> _Ready:
-        if images not in self._readies:
-            program = self._program(images)
-            self._readies[images] = _Ready(program, _aligned(program.layout.size))
-        return self._readies[images]
-
-    def _run(self, pixels: Pixels) -> Logits:
-        ready = self._ready(len(pixels))
-        self._compute(ready, pixels, None)
-        return _logits(ready, len(pixels))
-
-    def _compute(self, ready: _Ready, pixels: Pixels, seconds: int | None) -> None:
-        operations = ready.program.operations
-        self._library.engine_run(
-            self._pool,
-            ctypes.addressof(operations),
-            len(operations),
-            ready.arena.ctypes.data,
-            self._weights.ctypes.data,
-            pixels.ctypes.data,
-            seconds,
+        return Program(
+            network.layers,
+            self._shapes,
+            images=images,
+            threads=threads,
+            half=self._half,
+            centered=network.centered,
         )
 
+    def _ready(self, images: int, threads: int) -> _Ready:
+        if (images, threads) not in self._readies:
+            program = self._program(images, threads)
+            arenas = 1 if threads > 1 else self._threads
+            self._readies[images, threads] = _Ready(program, _aligned(arenas * program.layout.size))
+        return self._readies[images, threads]
 
-def _logits(ready: _Ready, images: int) -> Logits:
-    program, arena = ready
-    place, blocks = program.layout.places[program.logits], program.layout.counts[program.logits]
-    size = 2 if program.logits_half else 4
-    kind: Any = np.uint16 if program.logits_half else np.float32
-    values = arena[place.start : place.start + blocks * images * LANES * size].view(kind)
-    values = values.reshape(blocks, images, LANES).transpose(1, 0, 2).reshape(images, -1)
-    values = values[:, program.logits_slots]
-    if program.logits_half:
-        values = (values.astype(np.uint32) << 16).view(np.float32)
-    return np.array(values, dtype=np.float32)
+    def _compute(self, pixels: Pixels, images: int, threads: int, seconds: int | None = None) -> Logits:
+        """Groups of `images`, each by `threads` threads: one, or all."""
+        program, arena = self._ready(images, threads)
+        place, blocks = program.layout.places[program.logits], program.layout.counts[program.logits]
+        kind: Any = np.uint16 if program.logits_half else np.float32
+        groups = len(pixels) // images
+        logits = np.empty((groups, blocks, images, LANES), dtype=kind)
+        self._library.engine_run(
+            self._pool,
+            ctypes.addressof(program.operations),
+            len(program.operations),
+            arena.ctypes.data,
+            program.layout.size,
+            self._weights.ctypes.data,
+            pixels.ctypes.data,
+            pixels[:images].nbytes,
+            logits.ctypes.data,
+            place.start,
+            logits[:1].nbytes,
+            groups,
+            seconds,
+        )
+        values = logits.transpose(0, 2, 1, 3).reshape(len(pixels), -1)[:, program.logits_slots]
+        if program.logits_half:
+            values = (values.astype(np.uint32) << 16).view(np.float32)
+        return np.array(values, dtype=np.float32)
 
 
 class _Description(NamedTuple):
