@@ -12,12 +12,15 @@ from inception.runtime.native.packing import blocks
 ALIGNMENT = 64
 PORTION_BYTES = 1 << 20
 """Room of a thread for transformed tiles: so many are taken at a time as stay in its cache."""
-KERNEL_TO_MAP = 4
+KERNEL_TO_MAP = 12
 """Threads share the rows of a map where the kernel has at most so many times its bytes; each then reads the
 whole kernel, and keeps to the rows that it wrote itself. Else they share the channels."""
 Layers = tuple[Layer, ...]
 Shapes = dict[str, Shape]
 Slots = dict[str, list[int]]
+Piece = tuple[int, int, int, str]
+"""Bytes, the first and the last step at which they are needed, and a name."""
+_ROOM = "room for tiles"
 
 
 class UnsupportedLayerError(InceptionError):
@@ -166,7 +169,8 @@ class Layout:
         places: of each map.
         counts: blocks of 16 channels of each map.
         by_rows: whether threads share the rows of a convolution's outputs.
-        tiles, rooms: of the convolutions by minimal filtering, and where their transformed tiles lie.
+        tiles: of the convolutions by minimal filtering.
+        room, room_bytes: where their transformed tiles lie; of one thread.
         cleared: layer -> the map whose border must be cleared before it, and that border.
         size: bytes of the arena.
     """
@@ -194,9 +198,10 @@ class Layout:
         }
         self.tiles = {layer.output: self._tiles(layer) for layer in layers if layer.method != "direct"}
         wholes = {name: self._place(name) for name in shapes if name not in self._parents}
-        starts, self.size = self._shared(wholes)
+        self.room_bytes = max((tiles.room for tiles in self.tiles.values() if tiles.rooms > 1), default=0)
+        starts, self.size = self._starts(wholes)
         self.places = {name: self._within(name, wholes, starts) for name in shapes}
-        self.rooms = {name: starts[_room(name)] for name in self.tiles}
+        self.room = starts.get(_ROOM, 0)
         self.cleared = self._cleared()
 
     def _joined(self) -> dict[str, tuple[str, int]]:
@@ -284,8 +289,32 @@ class Layout:
             raise UnsupportedLayerError("images that something other than one convolution reads")
         return readers[0]
 
-    def _shared(self, wholes: dict[str, Place]) -> tuple[dict[str, int], int]:
-        """Starts of maps and of tiles' room; what is needed at different times may lie in the same place."""
+    def _starts(self, wholes: dict[str, Place]) -> tuple[dict[str, int], int]:
+        """Where maps and the room for tiles begin; maps needed at different times may share a place.
+
+        Where threads share a map's rows, only maps with planes of one size share: each thread then finds in
+        its cache what it wrote there before, and not what another did.
+        """
+        lives = self._lives()
+        pieces: dict[int, list[Piece]] = {}
+        for name, whole in wholes.items():
+            kind = whole.block if self._threads > 1 else 0
+            pieces.setdefault(kind, []).append((self._bytes(name, whole), *lives[name], name))
+        apart = [
+            tiles.rooms * self.room_bytes if tiles.rooms > 1 else tiles.room for tiles in self.tiles.values()
+        ]
+        steps = (0, len(self._layers))
+        groups = [*pieces.values(), [(max(apart), *steps, _ROOM)]] if apart else list(pieces.values())
+        starts: dict[str, int] = {}
+        end = 0
+        for group in groups:
+            found, size = packed(group)
+            starts |= {name: end + start for name, start in found.items()}
+            end += size
+        return starts, end
+
+    def _lives(self) -> dict[str, tuple[int, int]]:
+        """The first and the last step at which each map is needed, parts of a concat within the whole."""
         lives = {PIXELS: (-1, 0)}
         for step, layer in enumerate(self._layers):
             for name in (*layer.inputs, layer.added, layer.output):
@@ -294,12 +323,7 @@ class Layout:
                     lives[root] = (lives.get(root, (step, step))[0], step)
         last = self._root(self._layers[-1].output)[0]
         lives[last] = (lives[last][0], len(self._layers))
-        wanted = [(self._bytes(name, whole), *lives[name], name) for name, whole in wholes.items()]
-        for step, layer in enumerate(self._layers):
-            if layer.output in self.tiles:
-                tiles = self.tiles[layer.output]
-                wanted.append((tiles.rooms * tiles.room, step, step, _room(layer.output)))
-        return packed(wanted)
+        return lives
 
     def _within(self, name: str, wholes: dict[str, Place], starts: dict[str, int]) -> Place:
         root, block = self._root(name)
@@ -318,11 +342,7 @@ class Layout:
         return found
 
 
-def _room(name: str) -> str:
-    return f"{name}: tiles"
-
-
-def packed(wanted: Iterable[tuple[int, int, int, str]]) -> tuple[dict[str, int], int]:
+def packed(wanted: Iterable[Piece]) -> tuple[dict[str, int], int]:
     """Starts of pieces (bytes, first step, last step, name), the largest placed first, and the size of all.
 
     Pieces needed at the same step never overlap.

@@ -161,9 +161,9 @@ class Program:
         operation.points_rows, operation.points_columns = tiles.points
         operation.size_rows, operation.size_columns = tiles.size
         operation.narrow = half_products(layer, self._half)
-        operation.portions, operation.room = tiles.portions, tiles.room
+        operation.portions, operation.room = tiles.portions, self.layout.room_bytes
         operation.tile_rows, operation.tile_columns = tiles.rows, tiles.columns
-        operation.transformed, operation.products = self.layout.rooms[layer.output], tiles.products
+        operation.transformed, operation.products = self.layout.room, tiles.products
 
     def _flatten(self, operation: Operation, layer: Layer) -> None:
         """Rows, or images of one pixel, that lie side by side everywhere, as the columns of one row."""
