@@ -92,6 +92,11 @@ def test_what_others_can_write_is_not_loaded(made, sources, tmp_path, monkeypatc
     assert len(calls) == 1
 
 
+def test_without_a_compiler_what_was_made_before_is_loaded(made, sources, monkeypatch):
+    monkeypatch.setattr(module, "COMPILERS", ("no-such-compiler",))
+    assert compiled(sources).twice(4) == 8
+
+
 def test_no_compiler(sources, monkeypatch):
     monkeypatch.setattr(module, "COMPILERS", ("no-such-compiler",))
     with pytest.raises(KernelError, match=r"no C compiler \(gcc\)"):

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from inception.files import atomic_write_bytes, cache_folder
 
 VECTORS = Path(__file__).with_name("vectors.h")
 COMPILERS = ("gcc", "cc")
-FLAGS = ("-O3", "-march=native", "-shared", "-fPIC", "-w", f"-I{VECTORS.parent}")
+FLAGS = ("-O3", "-march=native", "-fPIC", "-w")
 COMPILE_SECONDS = 120
 
 Signature = tuple[type | None, Sequence[type]]
@@ -51,13 +52,13 @@ class Sources:
 def compiled(sources: Sources) -> ctypes.CDLL:
     """The library of these sources, compiled where that was not done before.
 
+    Without a compiler, one that any compiler made for this processor is taken.
+
     Raises KernelError with the reason where there can be none.
     """
     if sys.platform != "linux":
         raise KernelError("they are for Linux")
     compiler = next(filter(None, map(shutil.which, COMPILERS)), None)
-    if compiler is None:
-        raise KernelError("there is no C compiler (gcc)")
     try:
         library = _loaded(compiler, sources)
         for name, (result, arguments) in sources.signatures.items():
@@ -68,14 +69,19 @@ def compiled(sources: Sources) -> ctypes.CDLL:
     return library
 
 
-def _loaded(compiler: str, sources: Sources) -> ctypes.CDLL:
-    name = f"{sources.name}-{_fingerprint(compiler, sources)}.so"
+def _loaded(compiler: str | None, sources: Sources) -> ctypes.CDLL:
+    wanted = f"{sources.name}-{_fingerprint(sources)}"
     with suppress(OSError, RuntimeError):  # not made yet, damaged, or no home to keep it in
-        kept = cache_folder("kernels") / name
-        if _is_ours(kept):
-            return ctypes.CDLL(str(kept))
-    with tempfile.TemporaryDirectory(prefix="inception-") as folder:
-        made = Path(folder) / name
+        folder = cache_folder("kernels")
+        made_by = "*" if compiler is None else _version(compiler)
+        for kept in sorted(folder.glob(f"{wanted}-{made_by}.so")):
+            if _is_ours(kept):
+                return ctypes.CDLL(str(kept))
+    if compiler is None:
+        raise KernelError("there is no C compiler (gcc)")
+    name = f"{wanted}-{_version(compiler)}.so"
+    with tempfile.TemporaryDirectory(prefix="inception-") as folder_name:
+        made = Path(folder_name) / name
         _compile(compiler, sources, made)
         with suppress(OSError, RuntimeError):
             atomic_write_bytes(cache_folder("kernels") / name, made.read_bytes())
@@ -90,13 +96,19 @@ def _is_ours(file: Path) -> bool:
     )
 
 
-def _fingerprint(compiler: str, sources: Sources) -> str:
-    """Changes with the source, the compiler and the processor, for which alone the code is made."""
-    command = [compiler, "--version"]
-    version = subprocess.run(command, capture_output=True, check=True, timeout=COMPILE_SECONDS).stdout
+def _fingerprint(sources: Sources) -> str:
+    """Changes with the sources and with the processor, for which alone the code is made."""
     texts = [path.read_bytes() for path in (*sources.files, *sources.headers, VECTORS)]
-    flags = " ".join((*FLAGS[:-1], *sources.flags)).encode()
-    return hashlib.sha256(b"\0".join([*texts, version, flags, _processor().encode()])).hexdigest()[:16]
+    return _digest(*texts, " ".join((*FLAGS, *sources.flags)).encode(), _processor().encode())
+
+
+def _version(compiler: str) -> str:
+    command = [compiler, "--version"]
+    return _digest(subprocess.run(command, capture_output=True, check=True, timeout=COMPILE_SECONDS).stdout)
+
+
+def _digest(*parts: bytes) -> str:
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
 
 
 def _processor() -> str:
@@ -105,7 +117,19 @@ def _processor() -> str:
 
 
 def _compile(compiler: str, sources: Sources, target: Path) -> None:
-    command = [compiler, *FLAGS, *sources.flags, "-o", str(target), *map(str, sources.files), "-lm"]
+    """Each file by a process of its own, all at once; then linked."""
+    objects = [target.with_name(f"{file.stem}.o") for file in sources.files]
+    flags = [*FLAGS, f"-I{VECTORS.parent}", *sources.flags]
+
+    def make(pair: tuple[Path, Path]) -> None:
+        _run([compiler, *flags, "-c", "-o", str(pair[1]), str(pair[0])])
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(make, zip(sources.files, objects, strict=True)))
+    _run([compiler, *flags, "-shared", "-o", str(target), *map(str, objects), "-lm"])
+
+
+def _run(command: list[str]) -> None:
     done = subprocess.run(
         command, capture_output=True, text=True, errors="replace", timeout=COMPILE_SECONDS, check=False
     )

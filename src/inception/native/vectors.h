@@ -7,7 +7,7 @@
 #pragma once
 #include <stdint.h>
 #include <string.h>
-#ifdef __AVX512F__
+#ifdef __AVX__
 #include <immintrin.h>
 #endif
 
@@ -23,6 +23,35 @@ typedef uint8_t bytes __attribute__((vector_size(LANES)));
 INLINE floats choose(ints mask, floats yes, floats no) {
     return (floats)((mask & (ints)yes) | (~mask & (ints)no));
 }
+
+/* Comparisons of whole vectors fall apart into single numbers where registers are smaller. */
+#if defined(__AVX512F__)
+INLINE floats greater(floats a, floats b) { return (floats)_mm512_max_ps((__m512)a, (__m512)b); }
+INLINE floats root(floats x) { return (floats)_mm512_sqrt_ps((__m512)x); }
+#elif defined(__AVX__)
+typedef union {
+    floats whole;
+    __m256 parts[2];
+} Parts;
+INLINE floats greater(floats a, floats b) {
+    Parts x = {a}, y = {b};
+    for (int i = 0; i < 2; i++) x.parts[i] = _mm256_max_ps(x.parts[i], y.parts[i]);
+    return x.whole;
+}
+INLINE floats root(floats x) {
+    Parts y = {x};
+    for (int i = 0; i < 2; i++) y.parts[i] = _mm256_sqrt_ps(y.parts[i]);
+    return y.whole;
+}
+#else
+INLINE floats greater(floats a, floats b) { return choose(a > b, a, b); }
+INLINE floats root(floats x) {
+    for (int i = 0; i < LANES; i++) x[i] = __builtin_sqrtf(x[i]);
+    return x;
+}
+#endif
+
+INLINE floats positive(floats values) { return greater((floats){0}, values); } /* ReLU; NaN stays NaN */
 
 INLINE floats widened(halves part) {
 #ifdef __AVX512F__ /* the compiler's own conversion goes through memory */

@@ -14,7 +14,8 @@ def afresh():
     module._outcome.cache_clear()
 
 
-def test_no_compiler(monkeypatch):
+def test_no_compiler(monkeypatch, tmp_path):
+    monkeypatch.setenv("INCEPTION_CACHE", str(tmp_path))
     monkeypatch.setattr(compiler, "COMPILERS", ("no-such-compiler",))
     with pytest.raises(KernelError, match="no C compiler"):
         library()

@@ -48,7 +48,8 @@ static int64_t taken(Jobs* jobs, int from_front) {
         uint64_t front = seen >> 32, end = seen & 0xFFFFFFFF;
         if (front >= end) return -1;
         uint64_t left = from_front ? JOBS(front + 1, end) : JOBS(front, end - 1);
-        if (atomic_compare_exchange_weak(&jobs->front_and_end, &seen, left)) return from_front ? front : end - 1;
+        if (atomic_compare_exchange_weak(&jobs->front_and_end, &seen, left))
+            return from_front ? front : end - 1;
     }
 }
 
@@ -173,7 +174,8 @@ typedef struct {
 static Pool alone = {.threads = 1};
 
 static void finish_group(const Groups* groups, const Run* run, int64_t index) {
-    memcpy(groups->logits + index * groups->logits_bytes, run->arena + groups->logits_at, groups->logits_bytes);
+    memcpy(groups->logits + index * groups->logits_bytes, run->arena + groups->logits_at,
+           groups->logits_bytes);
 }
 
 /* One group by one thread, in an arena of its own: nothing is exchanged with the others. */
@@ -192,10 +194,16 @@ static void one_group(const Run* given, int64_t index, int64_t thread) {
    copied to `logits`, `logits_bytes` each. `seconds`, where given, has room for the time of each operation of
    one group. */
 void engine_run(Pool* pool, const Operation* program, int64_t count, char* arena, int64_t arena_bytes,
-                const char* weights, const uint8_t* pixels, int64_t pixel_bytes, char* logits, int64_t logits_at,
-                int64_t logits_bytes, int64_t groups, double* seconds) {
+                const char* weights, const uint8_t* pixels, int64_t pixel_bytes, char* logits,
+                int64_t logits_at, int64_t logits_bytes, int64_t groups, double* seconds) {
     Groups all = {{.arena = arena, .weights = weights, .pixels = pixels, .pool = pool},
-                  program, count, arena_bytes, pixel_bytes, logits_at, logits_bytes, logits};
+                  program,
+                  count,
+                  arena_bytes,
+                  pixel_bytes,
+                  logits_at,
+                  logits_bytes,
+                  logits};
     set_awake(pool, 1);
     if (groups == 1) {
         run_all(&all.run, program, count, seconds);
@@ -204,21 +212,4 @@ void engine_run(Pool* pool, const Operation* program, int64_t count, char* arena
         parallel(pool, groups, one_group, &all.run);
     }
     set_awake(pool, 0);
-}
-
-/* Whether the code was made for a processor with vectors of 512 bits, and with products of bfloat16. */
-int engine_has_wide_vectors(void) {
-#ifdef __AVX512F__
-    return 1;
-#else
-    return 0;
-#endif
-}
-
-int engine_has_bfloat16(void) {
-#ifdef __AVX512BF16__
-    return 1;
-#else
-    return 0;
-#endif
 }

@@ -8,20 +8,13 @@
 static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 static int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
 
-INLINE floats greater(floats a, floats b) {
-#ifdef __AVX512F__
-    return (floats)_mm512_max_ps((__m512)a, (__m512)b);
-#else
-    return choose(a > b, a, b);
-#endif
-}
-
 INLINE floats joined(int maximum, floats a, floats b) { return maximum ? greater(a, b) : a + b; }
 
 #define MOST_COLUMNS 4096 /* of a map's row */
 
 /* All columns of the map, each joined over the rows of the window. */
-INLINE void join_rows(int maximum, int half, const Operation* o, const char* in, int64_t rows, floats* columns) {
+INLINE void join_rows(int maximum, int half, const Operation* o, const char* in, int64_t rows,
+                      floats* columns) {
     for (int64_t x = 0; x < o->width_in; x++) {
         floats found = load(in, LANES * x, LANES, half);
         for (int64_t y = 1; y < rows; y++)
@@ -35,7 +28,8 @@ INLINE void pooled_row(int maximum, int half, const Run* run, int64_t index) {
     const Operation* o = run->operation;
     int64_t block = index % o->blocks_out, image = index / o->blocks_out % o->images;
     int64_t row = index / o->blocks_out / o->images, size = half ? 32 : 64;
-    int64_t y = row * o->stride_rows - o->top, top = most(y, 0), bottom = least(y + o->kernel_rows, o->height_in);
+    int64_t y = row * o->stride_rows - o->top, top = most(y, 0),
+            bottom = least(y + o->kernel_rows, o->height_in);
     const char* in = run->arena + o->in + image * o->in_image + block * o->in_block + top * o->in_row;
     char* out = run->arena + o->out + image * o->out_image + block * o->out_block + row * o->out_row;
     /* Padding counts in an average; what ceil_mode adds beyond it on the right and below does not. */
@@ -48,7 +42,8 @@ INLINE void pooled_row(int maximum, int half, const Run* run, int64_t index) {
         floats found = columns[left];
         for (int64_t at = left + 1; at < right; at++) found = joined(maximum, found, columns[at]);
         if (!maximum) {
-            int64_t across = o->counted ? least(o->kernel_columns, o->width_in + o->counted - 1 - x) : right - left;
+            int64_t across =
+                o->counted ? least(o->kernel_columns, o->width_in + o->counted - 1 - x) : right - left;
             found *= 1.0f / (float)(counted * across);
         }
         store(out + column * size, 0, LANES, half, found);
@@ -79,15 +74,13 @@ INLINE floats inverse_root(floats x) {
     floats r = (floats)_mm512_rsqrt14_ps((__m512)x);
     return r * (1.5f - 0.5f * x * r * r);
 #else
-    floats result;
-    for (int i = 0; i < LANES; i++) result[i] = 1.0f / sqrtf(x[i]);
-    return result;
+    return 1.0f / root(x);
 #endif
 }
 
-INLINE floats power(floats x, int root) {
+INLINE floats power(floats x, int half) {
     floats r = inverse_root(x); /* x^-1/2, and sqrt of it x^-1/4 = r / sqrt(r) */
-    return root ? r : r * (r * inverse_root(r));
+    return half ? r : r * (r * inverse_root(r));
 }
 
 #define MOST_CHANNELS 4096
@@ -105,7 +98,8 @@ INLINE void normed_pixel(int half, const Operation* o, const char* in, char* out
     }
     for (int64_t block = 0; block < o->blocks_in; block++) {
         floats sum = {0};
-        for (int64_t near = 0; near < o->size; near++) sum += load_floats(squares, block * LANES + near, LANES);
+        for (int64_t near = 0; near < o->size; near++)
+            sum += load_floats(squares, block * LANES + near, LANES);
         floats x = load(in + block * o->in_block, 0, LANES, half);
         x *= power((float)o->offset + (float)o->alpha * sum, (int)o->root);
         store(out + block * o->out_block, 0, LANES, half, x);
@@ -118,10 +112,8 @@ static void normed_row(const Run* run, int64_t index, int64_t thread) {
     const char* in = run->arena + o->in + image * o->in_image + row * o->in_row;
     char* out = run->arena + o->out + image * o->out_image + row * o->out_row;
     for (int64_t column = 0; column < o->width_out; column++) {
-        if (o->half)
-            normed_pixel(1, o, in + 32 * column, out + 32 * column);
-        else
-            normed_pixel(0, o, in + 64 * column, out + 64 * column);
+        if (o->half) normed_pixel(1, o, in + 32 * column, out + 32 * column);
+        else normed_pixel(0, o, in + 64 * column, out + 64 * column);
     }
 }
 
@@ -149,7 +141,8 @@ static void pixel_row(const Run* run, int64_t index, int64_t thread) {
             uint16_t narrow[STRIP];
             for (int64_t i = 0; i < count; i++) values[i] = (float)from[i] - center;
             if (o->half) {
-                for (int64_t i = 0; i < STRIP; i += LANES) store(narrow, i, LANES, 1, load_floats(values, i, LANES));
+                for (int64_t i = 0; i < STRIP; i += LANES)
+                    store(narrow, i, LANES, 1, load_floats(values, i, LANES));
                 for (int64_t i = 0; i < count; i++) ((uint16_t*)out)[at + i * o->depth] = narrow[i];
             } else {
                 for (int64_t i = 0; i < count; i++) ((float*)out)[at + i * o->depth] = values[i];
@@ -163,8 +156,8 @@ void read_pixels(Run* run) {
     parallel(run->pool, o->images * o->height_out, pixel_row, run);
 }
 
-/* Zeros around a map whose memory others use too: `top` rows above, `left` columns before, `kernel_rows` below
-   and `kernel_columns` after; a pixel has `step` bytes. A job is one block of one image. */
+/* Zeros around a map whose memory others use too: `top` rows above, `left` columns before, `kernel_rows`
+   below and `kernel_columns` after; a pixel has `step` bytes. A job is one block of one image. */
 static void one_border(const Run* run, int64_t index, int64_t thread) {
     const Operation* o = run->operation;
     int64_t size = o->step, image = index / o->blocks_out, block = index % o->blocks_out;

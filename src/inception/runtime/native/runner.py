@@ -27,10 +27,11 @@ MOST_PIXELS = 1 << 12
 """No side of an image is longer."""
 _POINTER, _LONG = ctypes.c_void_p, ctypes.c_int64
 _HERE = Path(__file__).parent
+_UNITS = ("tiles_float32", "tiles_bfloat16", "winograd", "convolution", "maps", "engine")
 SOURCES = Sources(
     name="engine",
-    files=tuple(_HERE / name for name in ("engine.c", "convolution.c", "winograd.c", "maps.c")),
-    headers=(_HERE / "engine.h",),
+    files=tuple(_HERE / f"{name}.c" for name in _UNITS),
+    headers=(_HERE / "engine.h", _HERE / "tile.h"),
     flags=("-pthread",),
     signatures={
         "engine_open": (_POINTER, [_LONG]),
@@ -50,7 +51,6 @@ SOURCES = Sources(
                 _POINTER,
             ],
         ),
-        "engine_has_wide_vectors": (ctypes.c_int, []),
         "engine_has_bfloat16": (ctypes.c_int, []),
     },
 )

@@ -1,11 +1,11 @@
 /* Convolutions of stride 1 by minimal filtering: fewer products, after Winograd.
 
-   Lavin and Gray, Fast Algorithms for Convolutional Neural Networks, arXiv:1509.09308, section 4. The input is
-   cut into overlapping tiles; in each direction `points` values give `size` outputs, points = size + kernel - 1,
-   or 1 of 1 where the kernel has one row or column. Transforms work on 16 channels at once. In between, each
-   position of a tile is a product of matrices: tiles x channels_in, channels_in x channels_out. The kernels
-   come transformed. Maps of bfloat16 may be multiplied as float32 (`narrow` is 0), because the transforms of
-   the larger tiles enlarge the rounding. */
+   Lavin and Gray, Fast Algorithms for Convolutional Neural Networks, arXiv:1509.09308, section 4. The input
+   is cut into overlapping tiles; in each direction `points` values give `size` outputs, points = size +
+   kernel - 1, or 1 of 1 where the kernel has one row or column. Transforms work on 16 channels at once. In
+   between, each position of a tile is a product of matrices: tiles x channels_in, channels_in x channels_out.
+   The kernels come transformed. Maps of bfloat16 may be multiplied as float32 (`narrow` is 0), because the
+   transforms of the larger tiles enlarge the rounding. */
 
 #include "engine.h"
 
@@ -21,12 +21,15 @@ static const float POINTS_4[] = {1}, POINTS_6[] = {0.75f, 1.5f}, POINTS_10[] = {
 #define D 4.0f
 #define CUBIC(a, b, c) {-(a) * (b) * (c), (a) * (b) + (b) * (c) + (c) * (a), -((a) + (b) + (c)), 1}
 static const float FACTORS_4[1][1] = {{1}}, WHOLE_4[] = {-1, 1};
-static const float FACTORS_6[2][2] = {{-2.25f, 1}, {-0.5625f, 1}}, WHOLE_6[] = {2.25f * 0.5625f, -2.25f - 0.5625f, 1};
+static const float FACTORS_6[2][2] = {{-2.25f, 1}, {-0.5625f, 1}},
+                   WHOLE_6[] = {2.25f * 0.5625f, -2.25f - 0.5625f, 1};
 static const float FACTORS_10[4][4] = {CUBIC(B, C, D), CUBIC(A, C, D), CUBIC(A, B, D), CUBIC(A, B, C)};
 static const float WHOLE_10[] = {A * B * C * D, -(A * B * C + A * B * D + A * C * D + B * C * D),
                                  A * B + A * C + A * D + B * C + B * D + C * D, -(A + B + C + D), 1};
 
-INLINE float point(int n, int pair) { return n == 4 ? POINTS_4[pair] : n == 6 ? POINTS_6[pair] : POINTS_10[pair]; }
+INLINE float point(int n, int pair) {
+    return n == 4 ? POINTS_4[pair] : n == 6 ? POINTS_6[pair] : POINTS_10[pair];
+}
 INLINE float whole(int n, int k) { return n == 4 ? WHOLE_4[k] : n == 6 ? WHOLE_6[k] : WHOLE_10[k]; }
 INLINE float factor(int n, int pair, int k) {
     return n == 4 ? FACTORS_4[pair][k] : n == 6 ? FACTORS_6[pair][k] : FACTORS_10[pair][k];
@@ -91,11 +94,12 @@ typedef struct {
 
 static Place place_of(const Operation* o, int64_t tile) {
     int64_t each = o->tile_rows * o->tile_columns, within = tile % each;
-    return (Place){tile / each, within / o->tile_columns * o->size_rows, within % o->tile_columns * o->size_columns};
+    return (Place){tile / each, within / o->tile_columns * o->size_rows,
+                   within % o->tile_columns * o->size_columns};
 }
 
-INLINE void transform_input(int rows, int columns, int half, int narrow, const Run* run, const Portion* portion,
-                            int64_t block) {
+INLINE void transform_input(int rows, int columns, int half, int narrow, const Run* run,
+                            const Portion* portion, int64_t block) {
     const Operation* o = run->operation;
     int64_t pixel = half ? 32 : 64, value = narrow ? 32 : 64, apart = o->blocks_in * portion->count * value;
     for (int64_t tile = 0; tile < portion->count; tile++) {
@@ -156,26 +160,21 @@ INLINE void transform_output(int rows, int columns, int height, int width, int h
 }
 
 /* The cases: points and outputs of a tile, in rows and columns. */
-#define CASES(make)                                                                                          \
-    make(4, 4, 2, 2) make(6, 6, 4, 4) make(6, 6, 2, 2) make(1, 10, 1, 4) make(10, 1, 4, 1) make(1, 6, 1, 4)  \
+#define CASES(make)                                                                                         \
+    make(4, 4, 2, 2) make(6, 6, 4, 4) make(6, 6, 2, 2) make(1, 10, 1, 4) make(10, 1, 4, 1) make(1, 6, 1, 4) \
         make(6, 1, 4, 1) make(1, 4, 1, 2) make(4, 1, 2, 1)
 
-#define DEFINE(rows, columns, height, width)                                                                 \
-    static void input_##rows##_##columns##_##height##_##width(const Run* run, const Portion* portion,        \
-                                                              int64_t block) {                               \
-        if (run->operation->narrow)                                                                          \
-            transform_input(rows, columns, 1, 1, run, portion, block);                                       \
-        else if (run->operation->half)                                                                       \
-            transform_input(rows, columns, 1, 0, run, portion, block);                                       \
-        else                                                                                                 \
-            transform_input(rows, columns, 0, 0, run, portion, block);                                       \
-    }                                                                                                        \
-    static void output_##rows##_##columns##_##height##_##width(const Run* run, const Portion* portion,       \
-                                                               int64_t block) {                              \
-        if (run->operation->half)                                                                            \
-            transform_output(rows, columns, height, width, 1, run, portion, block);                          \
-        else                                                                                                 \
-            transform_output(rows, columns, height, width, 0, run, portion, block);                          \
+#define DEFINE(rows, columns, height, width)                                                              \
+    static void input_##rows##_##columns##_##height##_##width(const Run* run, const Portion* portion,     \
+                                                              int64_t block) {                            \
+        if (run->operation->narrow) transform_input(rows, columns, 1, 1, run, portion, block);            \
+        else if (run->operation->half) transform_input(rows, columns, 1, 0, run, portion, block);         \
+        else transform_input(rows, columns, 0, 0, run, portion, block);                                   \
+    }                                                                                                     \
+    static void output_##rows##_##columns##_##height##_##width(const Run* run, const Portion* portion,    \
+                                                               int64_t block) {                           \
+        if (run->operation->half) transform_output(rows, columns, height, width, 1, run, portion, block); \
+        else transform_output(rows, columns, height, width, 0, run, portion, block);                      \
     }
 CASES(DEFINE)
 
@@ -185,15 +184,19 @@ typedef struct {
     void (*output)(const Run*, const Portion*, int64_t block);
 } Case;
 
-#define ENTER(rows, columns, height, width)                                       \
-    {rows, columns, height, width, input_##rows##_##columns##_##height##_##width, \
+#define ENTER(rows, columns, height, width)         \
+    {rows,                                          \
+     columns,                                       \
+     height,                                        \
+     width,                                         \
+     input_##rows##_##columns##_##height##_##width, \
      output_##rows##_##columns##_##height##_##width},
 static const Case cases[] = {CASES(ENTER)};
 
 static const Case* case_of(const Operation* o) {
     const Case* found = cases;
-    while (found->rows != o->points_rows || found->columns != o->points_columns || found->height != o->size_rows ||
-           found->width != o->size_columns)
+    while (found->rows != o->points_rows || found->columns != o->points_columns ||
+           found->height != o->size_rows || found->width != o->size_columns)
         found++;
     return found;
 }
@@ -202,8 +205,13 @@ static const Case* case_of(const Operation* o) {
 static void multiply(const Run* run, const Portion* portion, int64_t position, int64_t block) {
     const Operation* o = run->operation;
     int64_t tiles = portion->count, value = o->narrow ? 32 : 64, vectors = o->blocks_out - block >= 2 ? 2 : 1;
-    Operation product = {.blocks_in = o->blocks_in, .kernel_rows = 1, .kernel_columns = 1, .depth = value / 4,
-                         .in_block = tiles * value, .out_block = tiles * 64, .wide = 1};
+    Operation product = {.blocks_in = o->blocks_in,
+                         .kernel_rows = 1,
+                         .kernel_columns = 1,
+                         .depth = value / 4,
+                         .in_block = tiles * value,
+                         .out_block = tiles * 64,
+                         .wide = 1};
     const char* in = portion->transformed + position * o->blocks_in * tiles * value;
     char* out = portion->products + (position * o->blocks_out + block) * tiles * 64;
     int64_t matrix = o->blocks_in * LANES * value;
@@ -211,7 +219,8 @@ static void multiply(const Run* run, const Portion* portion, int64_t position, i
     int64_t parts = (tiles + COLUMNS - 1) / COLUMNS;
     for (int64_t part = 0; part < parts; part++) {
         int64_t tile = part * tiles / parts, next = (part + 1) * tiles / parts;
-        tile_of(1, next - tile, vectors, value, o->narrow)(&product, in + tile * value, weights, 0, out + tile * 64, 0);
+        tile_of(1, next - tile, vectors, value, o->narrow)(&product, in + tile * value, weights, 0,
+                                                           out + tile * 64, 0);
     }
 }
 
@@ -221,7 +230,8 @@ static int64_t all_tiles(const Operation* o) { return o->images * o->tile_rows *
 static void own_tiles(const Run* run, int64_t index, int64_t thread) {
     const Operation* o = run->operation;
     const Case* chosen = case_of(o);
-    int64_t tiles = all_tiles(o), first = index * tiles / o->portions, end = (index + 1) * tiles / o->portions;
+    int64_t tiles = all_tiles(o), first = index * tiles / o->portions,
+            end = (index + 1) * tiles / o->portions;
     char* room = run->arena + o->transformed + thread * o->room;
     Portion portion = {first, end - first, room, room + o->products};
     for (int64_t block = 0; block < o->blocks_in; block++) chosen->input(run, &portion, block);

@@ -94,7 +94,7 @@ INLINE void apply_to_rows(const void* x, int64_t stride, int64_t row, int count,
         floats a = load_floats(scale, column, lanes), b = load_floats(shift, column, lanes);        \
         for (int r = 0; r < count; r++) {                                                           \
             floats value = normalised(load(x, (row + r) * stride + column, lanes, bfloat16), a, b); \
-            value = choose(value <= 0.0f, (floats){0}, value); /* a NaN stays one */                \
+            value = positive(value);                                                                \
             store(y, (row + r) * channels + column, lanes, bfloat16, value);                        \
         }                                                                                           \
     } while (0)
