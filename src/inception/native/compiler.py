@@ -37,7 +37,7 @@ class Sources:
     Attributes:
         name: of the file that is kept.
         files: compiled and linked.
-        headers: that they include, beside `vectors.h`.
+        headers: that they include, beside `vectors.h`; their folders are searched.
         flags: in addition to FLAGS.
         signatures: of its functions, by name.
     """
@@ -119,7 +119,8 @@ def _processor() -> str:
 def _compile(compiler: str, sources: Sources, target: Path) -> None:
     """Each file by a process of its own, all at once; then linked."""
     objects = [target.with_name(f"{file.stem}.o") for file in sources.files]
-    flags = [*FLAGS, f"-I{VECTORS.parent}", *sources.flags]
+    folders = dict.fromkeys(header.parent for header in (VECTORS, *sources.headers))
+    flags = [*FLAGS, *(f"-I{folder}" for folder in folders), *sources.flags]
 
     def make(pair: tuple[Path, Path]) -> None:
         _run([compiler, *flags, "-c", "-o", str(pair[1]), str(pair[0])])

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inception.errors import BundleError, InceptionError
-from inception.native.compiler import KernelError, Sources, compiled
+from inception.native.compiler import VECTORS, KernelError, Sources, compiled
 from inception.runtime.answering import Logits, Pixels
 from inception.runtime.engines import MissingEngineError
 from inception.runtime.native.from_onnx import Network, packed_weights
@@ -27,11 +27,12 @@ MOST_PIXELS = 1 << 12
 """No side of an image is longer."""
 _POINTER, _LONG = ctypes.c_void_p, ctypes.c_int64
 _HERE = Path(__file__).parent
+HEADERS = (_HERE / "engine.h", _HERE / "tile.h", VECTORS.with_name("winograd.h"))
 _UNITS = ("tiles_float32", "tiles_bfloat16", "winograd", "convolution", "maps", "engine")
 SOURCES = Sources(
     name="engine",
     files=tuple(_HERE / f"{name}.c" for name in _UNITS),
-    headers=(_HERE / "engine.h", _HERE / "tile.h"),
+    headers=HEADERS,
     flags=("-pthread",),
     signatures={
         "engine_open": (_POINTER, [_LONG]),

@@ -74,11 +74,12 @@ def max_pool(x: Tensor, sizes: tuple[int, ...]) -> Tensor:
     return result
 
 
-def _empty(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+def empty_map(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+    """Memory for a map N x C x H x W, channels last."""
     return torch.empty(tuple(shape), dtype=dtype, memory_format=torch.channels_last)
 
 
-def _readable(gradient: Tensor, dtype: torch.dtype) -> tuple[Tensor, int]:
+def readable(gradient: Tensor, dtype: torch.dtype) -> tuple[Tensor, int]:
     """The gradient in a number type, with regular rows, and their stride."""
     gradient = gradient.to(dtype)
     stride = row_stride(gradient)
@@ -88,7 +89,8 @@ def _readable(gradient: Tensor, dtype: torch.dtype) -> tuple[Tensor, int]:
     return gradient, stride
 
 
-def _check(failed: int) -> None:
+def check(failed: int) -> None:
+    """Raise MemoryError for what a kernel returns when it had no memory."""
     if failed:
         raise MemoryError("no memory for what a training kernel must keep meanwhile")
 
@@ -103,7 +105,7 @@ class _NormReLU(torch.autograd.Function):
         outputs, start = [], 0
         for norm in norms:
             channels = norm.num_features
-            y = _empty((images, channels, *sides), x.dtype)
+            y = empty_map((images, channels, *sides), x.dtype)
             failed = library().norm_relu_forward(
                 x.data_ptr() + start * x.element_size(),
                 x.numel() // width,
@@ -120,7 +122,7 @@ class _NormReLU(torch.autograd.Function):
                 state.data_ptr() + 4 * start * state.element_size(),
                 torch.get_num_threads(),
             )
-            _check(failed)
+            check(failed)
             outputs.append(y)
             start += channels
         ctx.save_for_backward(x, state)
@@ -134,7 +136,7 @@ class _NormReLU(torch.autograd.Function):
         x_gradient = torch.empty_strided(x.shape, x.stride(), dtype=x.dtype)
         parameters: list[Tensor | None] = []
         for given in gradients:
-            gradient, stride = _readable(given, x.dtype)
+            gradient, stride = readable(given, x.dtype)
             channels = gradient.shape[1]
             weight, bias = (torch.empty(channels, dtype=torch.float32) for _ in range(2))
             failed = library().norm_relu_backward(
@@ -151,7 +153,7 @@ class _NormReLU(torch.autograd.Function):
                 bias.data_ptr(),
                 torch.get_num_threads(),
             )
-            _check(failed)
+            check(failed)
             parameters += (weight, bias)
             start += channels
         return (x_gradient, None, *parameters)
@@ -161,7 +163,7 @@ class _MaxPool(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, sizes: tuple[int, ...]) -> Tensor:
         packed = torch.tensor(sizes, dtype=torch.int64)
-        y = _empty((*x.shape[:2], *sizes[4:6]), x.dtype)
+        y = empty_map((*x.shape[:2], *sizes[4:6]), x.dtype)
         places = torch.empty(y.numel(), dtype=torch.uint8)
         failed = library().max_pool_forward(
             x.data_ptr(),
@@ -172,7 +174,7 @@ class _MaxPool(torch.autograd.Function):
             places.data_ptr(),
             torch.get_num_threads(),
         )
-        _check(failed)
+        check(failed)
         ctx.save_for_backward(places, packed)
         return y
 
@@ -181,8 +183,8 @@ class _MaxPool(torch.autograd.Function):
     def backward(ctx: Any, given: Tensor) -> tuple[Tensor | None, ...]:
         places, packed = ctx.saved_tensors
         images, height, width, channels = packed[:4].tolist()
-        gradient, stride = _readable(given, given.dtype)
-        x_gradient = _empty((images, channels, height, width), gradient.dtype)
+        gradient, stride = readable(given, given.dtype)
+        x_gradient = empty_map((images, channels, height, width), gradient.dtype)
         library().max_pool_backward(
             gradient.data_ptr(),
             stride,

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from inception.native.compiler import KernelError, Signature, Sources, compiled
+from inception.runtime.native.runner import HEADERS as ENGINE_HEADERS
 
 _POINTER, _LONG, _INT, _DOUBLE = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int, ctypes.c_double
 _SIGNATURES: dict[str, Signature] = {
@@ -20,11 +21,16 @@ _SIGNATURES: dict[str, Signature] = {
     ),
     "max_pool_forward": (_INT, [_POINTER, _LONG, _POINTER, _INT, _POINTER, _POINTER, _INT]),
     "max_pool_backward": (None, [_POINTER, _LONG, _POINTER, _POINTER, _INT, _POINTER, _INT]),
+    "filtered_float32": (_INT, [_POINTER, _LONG, *[_POINTER] * 4, _INT]),
+    "filtered_bfloat16": (_INT, [_POINTER, _LONG, *[_POINTER] * 4, _INT]),
+    "has_filtered_bfloat16": (_INT, []),
 }
+_HERE = Path(__file__).parent
+_UNITS = ("norm_relu", "max_pool", "filtered_float32", "filtered_bfloat16")
 SOURCES = Sources(
     name="kernels",
-    files=tuple(Path(__file__).with_name(name) for name in ("norm_relu.c", "max_pool.c")),
-    headers=(),
+    files=tuple(_HERE / f"{name}.c" for name in _UNITS),
+    headers=(_HERE / "filtered.h", *ENGINE_HEADERS),
     flags=("-fopenmp",),
     signatures=_SIGNATURES,
 )
