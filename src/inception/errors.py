@@ -55,6 +55,10 @@ class WriteError(InceptionError, OSError):
         )
 
 
+class UnsupportedLayerError(InceptionError):
+    """The network has a layer that an engine, or a form to export to, does not have."""
+
+
 class WeightsError(InceptionError):
     """A weights file does not fit the network it was offered to."""
 

@@ -57,7 +57,7 @@ def compiled(sources: Sources) -> ctypes.CDLL:
     Raises KernelError with the reason where there can be none.
     """
     if sys.platform != "linux":
-        raise KernelError("they are for Linux")
+        raise KernelError("code is compiled on Linux only")
     compiler = next(filter(None, map(shutil.which, COMPILERS)), None)
     try:
         library = _loaded(compiler, sources)
@@ -71,21 +71,29 @@ def compiled(sources: Sources) -> ctypes.CDLL:
 
 def _loaded(compiler: str | None, sources: Sources) -> ctypes.CDLL:
     wanted = f"{sources.name}-{_fingerprint(sources)}"
-    with suppress(OSError, RuntimeError):  # not made yet, damaged, or no home to keep it in
-        folder = cache_folder("kernels")
-        made_by = "*" if compiler is None else _version(compiler)
-        for kept in sorted(folder.glob(f"{wanted}-{made_by}.so")):
-            if _is_ours(kept):
-                return ctypes.CDLL(str(kept))
+    made_by = "*" if compiler is None else _version(compiler)
+    with suppress(OSError, RuntimeError):  # no home to keep it in
+        for kept in sorted(cache_folder("kernels").glob(f"{wanted}-{made_by}.so")):
+            with suppress(OSError):  # damaged
+                if _is_ours(kept):
+                    return ctypes.CDLL(str(kept))
     if compiler is None:
         raise KernelError("there is no C compiler (gcc)")
-    name = f"{wanted}-{_version(compiler)}.so"
-    with tempfile.TemporaryDirectory(prefix="inception-") as folder_name:
-        made = Path(folder_name) / name
+    with tempfile.TemporaryDirectory(prefix="inception-") as folder:
+        made = Path(folder) / f"{wanted}-{made_by}.so"
         _compile(compiler, sources, made)
         with suppress(OSError, RuntimeError):
-            atomic_write_bytes(cache_folder("kernels") / name, made.read_bytes())
+            return ctypes.CDLL(str(_kept(made)))
         return ctypes.CDLL(str(made))  # a loaded library outlives its file
+
+
+def _kept(made: Path) -> Path:
+    """A copy in the cache that nobody else can write to."""
+    kept = cache_folder("kernels") / made.name
+    atomic_write_bytes(kept, made.read_bytes())
+    kept.parent.chmod(0o755)
+    kept.chmod(0o644)
+    return kept
 
 
 def _is_ours(file: Path) -> bool:

@@ -1,4 +1,4 @@
-/* Vectors of 16 numbers.
+/* Vectors of 16 numbers, and the maps of training.
 
    A feature map N x C x H x W, channels last, is a matrix: a row for every image and position, a column for
    every channel, `stride` elements from row to row (more than C where the map is a slice of a wider one).

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, fx, nn
 from torch.fx.passes.shape_prop import ShapeProp
 
-from inception.errors import InceptionError
+from inception.errors import UnsupportedLayerError
 from inception.nets.heads import PooledHead, flatten_map
 from inception.nets.layers import AvgPool, LocalResponseNorm, MaxPool, SameConv2d, same_padding
 from inception.nets.network import check_input
@@ -27,10 +27,6 @@ RESPONSE_NORM_SUM = "windowed_sum"
 """How the names of the response norms' convolutions end."""
 INPUT, LOGITS, PROBABILITIES = "images", "logits", "probabilities"
 ResponseNormForm = Literal["banded", "operator"]
-
-
-class UnsupportedLayerError(InceptionError):
-    """The network has a layer that has no ONNX form here."""
 
 
 class _Tracer(fx.Tracer):

@@ -9,6 +9,7 @@ from inception.data.preprocess import Preprocess
 from inception.errors import BundleError, InceptionError
 from inception.runtime.answering import Answering, Logits, Pixels
 from inception.runtime.engines import MissingEngineError, Runner
+from inception.runtime.native.runner import NativeRunner
 from inception.runtime.opening import open_engine
 from inception.runtime.plan import Plan, read_plan
 from inception.weights.manifest import read_manifest
@@ -108,4 +109,10 @@ def open_planned(path: Path, device: str, precision: str) -> "Session | None":
     except MissingEngineError as error:
         logger.warning("inception: %s; PyTorch answers in float32 instead", error)
         return None
-    return Session(path, plan, runner)
+    session = Session(path, plan, runner)
+    if isinstance(runner, NativeRunner):
+        size = session.preprocess
+        expected = (size.in_chans, size.height, size.width, len(session.labels))
+        if (*runner.pixels, runner.outputs) != expected:
+            raise BundleError(f"{path}: its plan is of another network than the bundle; optimise it again")
+    return session

@@ -12,8 +12,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from inception.data.preprocess import Preprocess
-from inception.errors import BundleError
-from inception.native.compiler import KernelError
+from inception.errors import BundleError, UnsupportedLayerError
+from inception.native import compiler
 from inception.nets.registry import build_network
 from inception.runtime.engines import MissingEngineError
 from inception.runtime.forms import Form, graph_of, rewritten
@@ -21,7 +21,6 @@ from inception.runtime.native import runner as module
 from inception.runtime.native.choosing import fastest_network
 from inception.runtime.native.from_onnx import Network, read_graph
 from inception.runtime.native.layers import PIXELS, WINOGRAD, Layer, Shape, shapes_of
-from inception.runtime.native.places import UnsupportedLayerError
 from inception.runtime.native.runner import NativeRunner, native_files
 from inception.runtime.plan import Plan
 from inception.runtime.timing import probe_images
@@ -29,7 +28,7 @@ from inception.weights.bundle import Bundle
 
 try:
     HAS_BFLOAT16 = bool(module.library().engine_has_bfloat16())
-except KernelError as error:
+except MissingEngineError as error:
     pytest.skip(f"no native engine here: {error}", allow_module_level=True)
 
 OUTPUTS = 20
@@ -264,8 +263,8 @@ def test_groups_threads_and_what_lay_in_memory_change_no_bit(precision):
     for threads, together in ((1, 2), (2, 1), (2, 3), (3, 2), (3, 7), (2, 16)):
         runner = opened(network, precision, threads, together)
         assert np.array_equal(runner(pixels), alone)
-        for ready in runner._readies.values():
-            ready.arena[:] = 0xFF  # not a number, in both precisions
+        for arena in runner._arenas.values():
+            arena[:] = 0xFF  # not a number, in both precisions
         assert np.array_equal(runner(pixels), alone)
 
 
@@ -295,14 +294,15 @@ def test_images_of_another_size_are_refused():
         runner(np.zeros((1, 3, 9, 9), dtype=np.float32))
 
 
-def test_no_compiler(monkeypatch):
-    def missing():
-        raise KernelError("there is no C compiler (gcc)")
-
-    maker = Maker(0, 16, 9, 9)
-    monkeypatch.setattr(module, "library", missing)
-    with pytest.raises(MissingEngineError, match="needs the native engine: there is no C compiler"):
-        opened(maker.network())
+def test_no_compiler(monkeypatch, tmp_path):
+    monkeypatch.setattr(compiler, "COMPILERS", ("no-such-compiler",))
+    monkeypatch.setenv("INCEPTION_CACHE", str(tmp_path))
+    module._outcome.cache_clear()
+    try:
+        with pytest.raises(MissingEngineError, match="engine cannot be had here: there is no C compiler"):
+            opened(Maker(0, 16, 9, 9).network())
+    finally:
+        module._outcome.cache_clear()
 
 
 def test_mutants_of_a_description_are_refused_or_run():

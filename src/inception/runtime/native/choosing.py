@@ -7,7 +7,8 @@ from dataclasses import replace
 
 from inception.runtime.answering import Pixels
 from inception.runtime.native.from_onnx import Network
-from inception.runtime.native.layers import Layer, Method
+from inception.runtime.native.layers import Layer, Method, shapes_of
+from inception.runtime.native.program import Program
 from inception.runtime.native.runner import NativeRunner, native_files
 from inception.runtime.plan import Plan
 from inception.runtime.timing import interleaved, ratio
@@ -23,8 +24,12 @@ def fastest_network(network: Network, plan: Plan, pixels: Pixels) -> tuple[dict[
     """The files of `network` as this machine computes it fastest, and what was chosen.
 
     Every layer is timed within whole runs, with its inputs and weights where such a run leaves them; runs of
-    the different methods take turns.
+    the different methods take turns. Raises UnsupportedLayerError for what the engine does not have.
     """
+    shapes = shapes_of(network.layers, network.pixels)
+    half = plan.precision == "bfloat16"
+    # What the engine does not have is said before anything is packed.
+    Program(network.layers, shapes, images=1, threads=plan.threads, half=half, centered=False)
     chosen = _with_fastest_methods(network, plan, pixels[:1])
     together, files = _fastest_together(chosen, plan, pixels)
     methods = [layer.method for layer in chosen.layers if layer.kind == "convolution"]

@@ -30,15 +30,20 @@ struct Pool {
     pthread_cond_t wake;
 };
 
-#define LOOKS 2000 /* before the processor is offered to others */
+#define LOOKS 2000  /* before the processor is offered to others */
+#define YIELDS 2000 /* before it sleeps between looks: more threads than processors */
 
 static void pause_a_little(int* looks) {
-    if (++*looks < LOOKS) {
+    if (*looks < LOOKS) {
 #if defined(__x86_64__)
         __builtin_ia32_pause();
 #endif
-    } else {
+        ++*looks;
+    } else if (*looks < LOOKS + YIELDS) {
         sched_yield();
+        ++*looks;
+    } else {
+        nanosleep(&(struct timespec){.tv_nsec = 50000}, 0);
     }
 }
 

@@ -2,7 +2,7 @@
 
    A feature map lies in blocks of 16 channels: image, block, row, column, channel within the block. All
    places and strides are in bytes. Values are float32, or bfloat16 where `half` says so; sums are float32. A
-   map may have a border of zeros that nothing writes, so that padding costs no test. */
+   map may have a border of zeros, so that padding costs no test. */
 
 #pragma once
 #include "vectors.h"
@@ -21,6 +21,7 @@ typedef struct {
     int64_t step;                           /* from one output's window to the next */
     int64_t weights, bias, relu, wide;      /* wide: the result is float32 although half */
     int64_t height_in, width_in, top, left; /* pools: the map without border, and the padding before it */
+    int64_t bottom, right;                  /* border: its rows and columns, beside `top` and `left` */
     int64_t counted;                        /* average pool: padding counts as zeros */
     int64_t size;                           /* response norm: channels in a sum */
     int64_t points_rows, points_columns, size_rows, size_columns, narrow; /* Winograd: see winograd.c */
@@ -29,7 +30,7 @@ typedef struct {
         room;             /* Winograd: tiles of an image; shares of them; a thread's bytes */
     int64_t by_rows;      /* threads share the rows of the outputs, not their channels */
     int64_t channels;     /* pixels: of an image */
-    int64_t root;         /* response norm: to the power of -1/2, not -3/4 */
+    int64_t square_root;  /* response norm: to the power of -1/2, not -3/4 */
     double alpha, offset; /* response norm: (offset + alpha sum)^-3/4 */
 } Operation;
 

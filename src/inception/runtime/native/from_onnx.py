@@ -1,15 +1,15 @@
 """An ONNX graph as the native engine's layers and weights."""
 
-from collections import Counter
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from inception.errors import UnsupportedLayerError
 from inception.runtime.native import packing
 from inception.runtime.native.layers import LANES, PIXELS, Layer, Shape, shapes_of
 from inception.runtime.native.packing import Floats
 from inception.runtime.native.places import (
-    UnsupportedLayerError,
     half_products,
     pixel_depth,
     slots_of,
@@ -46,7 +46,6 @@ class _Reader:
         self.constants = {item.name: onnx.numpy_helper.to_array(item) for item in model.graph.initializer}
         dims = model.graph.input[0].type.tensor_type.shape.dim
         self.pixels = Shape(*(dim.dim_value for dim in dims[1:]))
-        self.uses = Counter(name for node in self.nodes for name in node.input)
         self.names = {model.graph.input[0].name: PIXELS}
         self.layers: list[Layer] = []
         self.shapes = {PIXELS: self.pixels}
@@ -71,7 +70,7 @@ class _Reader:
             self.names[output] = self._sum(node, inputs)
         elif kind in ("MaxPool", "AveragePool", "GlobalAveragePool"):
             self._add(self._pool(kind, attributes, inputs[0], output))
-        elif kind == "Concat":
+        elif kind == "Concat" and attributes["axis"] == 1:
             self._add(Layer("concat", tuple(inputs), output))
         elif kind == "LRN":
             self._add(_response_norm(attributes, inputs[0], output))
@@ -81,7 +80,10 @@ class _Reader:
     def _add(self, layer: Layer) -> None:
         self.layers.append(layer)
         self.names[layer.output] = layer.output
-        self.shapes = shapes_of(tuple(self.layers), self.pixels)
+        try:
+            self.shapes = shapes_of(tuple(self.layers), self.pixels)
+        except ValueError as error:
+            raise UnsupportedLayerError(str(error)) from error
 
     def _same(self, node: Any, source: str) -> str:
         """Operators that become part of the layer before them."""
@@ -91,20 +93,31 @@ class _Reader:
         elif node.op_type == "Sub":
             if source != PIXELS or node.input[1] not in self.constants:
                 raise UnsupportedLayerError("a subtraction from what is no image")
-            self.center = np.asarray(self.constants[node.input[1]], dtype=np.float32).reshape(-1)
+            center = np.asarray(self.constants[node.input[1]], dtype=np.float32).reshape(-1)
+            self.center = np.ascontiguousarray(np.broadcast_to(center, self.pixels.channels))
         return source
 
     def _last_convolution(self, source: str, name: str, what: str) -> None:
         last = self.layers[-1]
-        if last.kind != "convolution" or last.output != source or last.relu or self.uses[name] != 1:
+        free = last.kind == "convolution" and last.output == source and not last.relu
+        if not free or self._readers(name) != 1:
             raise UnsupportedLayerError(f"{what} that does not follow a convolution")
 
+    def _readers(self, name: str) -> int:
+        """How many operators read a value, those behind another name of it included."""
+        total = 0
+        for node in self.nodes:
+            if name in node.input:
+                again = node.op_type in ("Cast", "Identity", "Flatten")
+                total += self._readers(node.output[0]) if again else list(node.input).count(name)
+        return total
+
     def _changed(self, **values: Any) -> Layer:
-        return Layer(**{**vars(self.layers[-1]), **values})
+        return replace(self.layers[-1], **values)
 
     def _sum(self, node: Any, inputs: list[str]) -> str:
         last = self.layers[-1].output
-        if len(inputs) != 2 or last not in inputs:
+        if len(inputs) != 2 or last not in inputs or self.layers[-1].added is not None:
             raise UnsupportedLayerError("an addition that does not follow a convolution")
         self._last_convolution(last, node.input[inputs.index(last)], "an addition")
         self.layers[-1] = self._changed(added=inputs[1 - inputs.index(last)])
@@ -114,13 +127,21 @@ class _Reader:
         kernel = np.asarray(self.constants[node.input[1]], dtype=np.float32)
         shape = self.shapes[source]
         if node.op_type == "Gemm":  # over the flattened map: its rows, columns and channels are the map's
+            usual = (
+                attributes.get("alpha", 1.0) == attributes.get("beta", 1.0) == attributes.get("transB") == 1
+            )
+            if not usual or attributes.get("transA"):
+                raise UnsupportedLayerError("a Gemm that is no linear layer")
             kernel = kernel.reshape(len(kernel), *shape)
         if attributes.get("group", 1) != 1 or set(attributes.get("dilations", [1])) != {1}:
             raise UnsupportedLayerError("a convolution in groups, or dilated")
         output = node.output[0]
         zeros = np.zeros(len(kernel), dtype=np.float32)
         self.kernels[output] = kernel
-        self.biases[output] = self.constants[node.input[2]] if len(node.input) > 2 else zeros
+        bias = self.constants[node.input[2]] if len(node.input) > 2 else zeros
+        self.biases[output] = np.asarray(bias, dtype=np.float32)
+        if not (np.isfinite(kernel).all() and np.isfinite(bias).all()):
+            raise UnsupportedLayerError(f"weights that are not finite ({output})")
         return Layer(
             "convolution",
             (source,),

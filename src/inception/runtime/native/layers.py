@@ -25,9 +25,13 @@ PIXELS = "pixels"
 """The map that the images are."""
 MOST = 1 << 16
 """No size in a network's description is larger."""
+MOST_PADDING = 64
+"""Of a side."""
+MOST_LAYERS, MOST_CHANNELS = 2048, 1 << 20
+"""Nor has it more layers, or more channels in all maps together."""
 MOST_VALUES = 1 << 31
 """Nor is a map or a kernel of more values."""
-MOST_POOLED = 4096
+MOST_POOLED = 1024
 """Columns of a map that is pooled."""
 MOST_NORMED, MOST_WINDOW = 4096, 64
 """Channels and window of a response norm that the engine has room for."""
@@ -108,19 +112,28 @@ def layer_from_json(values: Any) -> Layer:
     if not isinstance(values, dict):
         raise TypeError(f"a layer is {values!r:.60}")
     given: dict[str, Any] = {
-        name: tuple(value) if name in _LISTS and isinstance(value, list) else value
+        name: tuple(value) if name in _LISTS and type(value) is list else value
         for name, value in values.items()
     }
     layer = Layer(**given)
     for name, kind in (_LISTS | _SINGLE).items():
         value = getattr(layer, name)
-        if not all(type(item) is kind for item in (value if name in _LISTS else (value,))):
+        items = value if name in _LISTS else (value,)
+        if type(items) is not tuple or not all(type(item) is kind for item in items):
             raise ValueError(f"{name} of a layer is {value!r:.60}")
     known = layer.kind in get_args(Kind) and layer.method in get_args(Method)
     lengths = (len(layer.kernel), len(layer.stride), len(layer.pads))
     numbers = (*layer.kernel, *layer.stride, *layer.pads, layer.channels, layer.size)
     if not known or lengths != (2, 2, 4) or not all(0 <= number <= MOST for number in numbers):
         raise ValueError(f"a layer of kind {layer.kind!r:.60} has sizes that cannot be")
+    if any(type(value) is not bool for value in (layer.relu, layer.ceil_mode, layer.count_include_pad)):
+        raise ValueError(f"a layer of kind {layer.kind!r:.60} has a switch that is no truth value")
+    if type(layer.output) is not str or type(layer.added) not in (str, type(None)):
+        raise ValueError(f"a layer of kind {layer.kind!r:.60} has no name for its output")
+    if layer.added == PIXELS or (layer.count_include_pad and len(set(layer.pads)) != 1):
+        raise ValueError(f"the layer {layer.output!r:.60} adds images, or counts unequal padding")
+    if max(layer.pads) > MOST_PADDING:
+        raise ValueError(f"the padding of {layer.output!r:.60} is more than {MOST_PADDING}")
     if min(*layer.kernel, *layer.stride) < 1 or not layer.inputs:
         raise ValueError(f"a layer of kind {layer.kind!r:.60} has no kernel or no input")
     if layer.method not in layer.methods():
@@ -131,6 +144,9 @@ def layer_from_json(values: Any) -> Layer:
 def shapes_of(layers: tuple[Layer, ...], pixels: Shape) -> dict[str, Shape]:
     """The shape of every map. Raises ValueError where layers do not fit together."""
     shapes = {PIXELS: pixels}
+    if len(layers) > MOST_LAYERS:
+        raise ValueError(f"{len(layers)} layers, more than {MOST_LAYERS}")
+    channels = 0
     for layer in layers:
         if layer.output in shapes:
             raise ValueError(f"two layers make the map {layer.output!r:.60}")
@@ -138,7 +154,9 @@ def shapes_of(layers: tuple[Layer, ...], pixels: Shape) -> dict[str, Shape]:
         if missing:
             raise ValueError(f"no layer before {layer.output!r:.60} makes {missing[0]!r:.60}")
         shape = _output_shape(layer, [shapes[name] for name in layer.inputs])
-        if min(shape) < 1 or math.prod(shape) > MOST_VALUES:
+        channels += shape.channels
+        kernel = math.prod(layer.kernel) * shape.channels * shapes[layer.source].channels
+        if min(shape) < 1 or max(math.prod(shape), kernel) > MOST_VALUES or channels > MOST_CHANNELS:
             raise ValueError(f"the map {layer.output!r:.60} would be {' x '.join(map(str, shape))}")
         if layer.added is not None and (layer.kind != "convolution" or shapes[layer.added] != shape):
             raise ValueError(f"what is added to {layer.output!r:.60} has another shape")
@@ -159,7 +177,12 @@ def _output_shape(layer: Layer, inputs: list[Shape]) -> Shape:
     if layer.kind == "global_average_pool":
         return Shape(first.channels, 1, 1)
     if layer.kind == "response_norm":
-        fits = layer.size % 2 == 1 and layer.size <= MOST_WINDOW and first.channels <= MOST_NORMED
+        fits = (
+            layer.offset > 0
+            and layer.size % 2 == 1
+            and layer.size <= MOST_WINDOW
+            and first.channels <= MOST_NORMED
+        )
         if not fits or layer.beta not in (0.5, 0.75):
             raise ValueError(f"the response norm {layer.output!r:.60} is none that the engine has")
         return first

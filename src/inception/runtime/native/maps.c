@@ -1,7 +1,4 @@
-/* Pools, response norm and the reading of pixels. A job is one row of outputs of one
-   block of channels. */
-
-#include <math.h>
+/* Pools, response norm, the reading of pixels and the clearing of borders. */
 
 #include "engine.h"
 
@@ -10,7 +7,7 @@ static int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
 
 INLINE floats joined(int maximum, floats a, floats b) { return maximum ? greater(a, b) : a + b; }
 
-#define MOST_COLUMNS 4096 /* of a map's row */
+#define MOST_COLUMNS 1024 /* of a map that is pooled (layers.py) */
 
 /* All columns of the map, each joined over the rows of the window. */
 INLINE void join_rows(int maximum, int half, const Operation* o, const char* in, int64_t rows,
@@ -23,7 +20,8 @@ INLINE void join_rows(int maximum, int half, const Operation* o, const char* in,
     }
 }
 
-/* Windows are joined first over their rows, then over their columns, cut at the edges of the map. */
+/* A row of outputs of one block. Windows are joined first over their rows, then over their columns, cut at
+   the edges of the map. */
 INLINE void pooled_row(int maximum, int half, const Run* run, int64_t index) {
     const Operation* o = run->operation;
     int64_t block = index % o->blocks_out, image = index / o->blocks_out % o->images;
@@ -78,9 +76,9 @@ INLINE floats inverse_root(floats x) {
 #endif
 }
 
-INLINE floats power(floats x, int half) {
+INLINE floats power(floats x, int square_root) {
     floats r = inverse_root(x); /* x^-1/2, and sqrt of it x^-1/4 = r / sqrt(r) */
-    return half ? r : r * (r * inverse_root(r));
+    return square_root ? r : r * (r * inverse_root(r));
 }
 
 #define MOST_CHANNELS 4096
@@ -101,7 +99,7 @@ INLINE void normed_pixel(int half, const Operation* o, const char* in, char* out
         for (int64_t near = 0; near < o->size; near++)
             sum += load_floats(squares, block * LANES + near, LANES);
         floats x = load(in + block * o->in_block, 0, LANES, half);
-        x *= power((float)o->offset + (float)o->alpha * sum, (int)o->root);
+        x *= power((float)o->offset + (float)o->alpha * sum, (int)o->square_root);
         store(out + block * o->out_block, 0, LANES, half, x);
     }
 }
@@ -129,11 +127,11 @@ static void pixel_row(const Run* run, int64_t index, int64_t thread) {
     const Operation* o = run->operation;
     int64_t image = index % o->images, row = index / o->images, plane = o->height_out * o->width_out;
     const uint8_t* in = run->pixels + image * o->channels * plane + row * o->width_out;
-    const float* centers = (const float*)(run->weights + o->bias);
+    const float* centers = o->bias < 0 ? 0 : (const float*)(run->weights + o->bias);
     char* out = run->arena + o->out + image * o->out_image + row * o->out_row;
     if (o->depth > o->channels) memset(out, 0, o->width_out * o->depth * (o->half ? 2 : 4));
     for (int64_t channel = 0; channel < o->channels; channel++) {
-        float center = o->bias < 0 ? 0 : centers[channel];
+        float center = centers ? centers[channel] : 0;
         for (int64_t start = 0; start < o->width_out; start += STRIP) {
             int64_t count = least(STRIP, o->width_out - start), at = start * o->depth + channel;
             const uint8_t* from = in + channel * plane + start;
@@ -156,17 +154,17 @@ void read_pixels(Run* run) {
     parallel(run->pool, o->images * o->height_out, pixel_row, run);
 }
 
-/* Zeros around a map whose memory others use too: `top` rows above, `left` columns before, `kernel_rows`
-   below and `kernel_columns` after; a pixel has `step` bytes. A job is one block of one image. */
+/* Zeros around a map whose memory others use too: rows above and below, columns before and after; a pixel
+   has `step` bytes. A job is one block of one image. */
 static void one_border(const Run* run, int64_t index, int64_t thread) {
     const Operation* o = run->operation;
     int64_t size = o->step, image = index / o->blocks_out, block = index % o->blocks_out;
     char* out = run->arena + o->out + image * o->out_image + block * o->out_block;
     memset(out - o->top * o->out_row - o->left * size, 0, o->top * o->out_row);
-    memset(out + o->height_out * o->out_row - o->left * size, 0, o->kernel_rows * o->out_row);
+    memset(out + o->height_out * o->out_row - o->left * size, 0, o->bottom * o->out_row);
     for (int64_t row = 0; row < o->height_out; row++) {
         memset(out + row * o->out_row - o->left * size, 0, o->left * size);
-        memset(out + row * o->out_row + o->width_out * size, 0, o->kernel_columns * size);
+        memset(out + row * o->out_row + o->width_out * size, 0, o->right * size);
     }
 }
 

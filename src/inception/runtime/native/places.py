@@ -1,11 +1,12 @@
 """Where the maps of a network lie in the engine's memory: borders, concatenations, and who may share."""
 
 import math
+from bisect import insort
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from inception.errors import InceptionError
+from inception.errors import UnsupportedLayerError
 from inception.runtime.native.layers import LANES, PIXELS, Layer, Shape
 from inception.runtime.native.packing import blocks
 
@@ -20,11 +21,6 @@ Shapes = dict[str, Shape]
 Slots = dict[str, list[int]]
 Piece = tuple[int, int, int, str]
 """Bytes, the first and the last step at which they are needed, and a name."""
-_ROOM = "room for tiles"
-
-
-class UnsupportedLayerError(InceptionError):
-    """The native engine has no such layer."""
 
 
 @dataclass(frozen=True)
@@ -199,9 +195,10 @@ class Layout:
         self.tiles = {layer.output: self._tiles(layer) for layer in layers if layer.method != "direct"}
         wholes = {name: self._place(name) for name in shapes if name not in self._parents}
         self.room_bytes = max((tiles.room for tiles in self.tiles.values() if tiles.rooms > 1), default=0)
-        starts, self.size = self._starts(wholes)
+        starts, self.room = self._starts(wholes)
+        shared = max((tiles.room for tiles in self.tiles.values()), default=0)
+        self.size = self.room + max(self._threads * self.room_bytes, shared)
         self.places = {name: self._within(name, wholes, starts) for name in shapes}
-        self.room = starts.get(_ROOM, 0)
         self.cleared = self._cleared()
 
     def _joined(self) -> dict[str, tuple[str, int]]:
@@ -274,13 +271,13 @@ class Layout:
         pixel = values * (4 if wide else value_bytes(self._half))
         row = pixel * (shape.width + border.left + border.right)
         block = row * (shape.height + border.top + border.bottom)
-        image = block * (1 if name == PIXELS else self.counts[name])
+        image = block * self.counts[name]
         if block == pixel and name != PIXELS:  # images side by side can be taken as the columns of one
             image, block = pixel, pixel * self._images
         return Place(shape, border.top * row + border.left * pixel, image, block, row, pixel)
 
     def _bytes(self, name: str, place: Place) -> int:
-        whole = place.block * (1 if name == PIXELS else self.counts[name])
+        whole = place.block * self.counts[name]
         return aligned(whole if place.image < place.block else whole * self._images)
 
     def _reader_of_pixels(self) -> Layer:
@@ -290,7 +287,7 @@ class Layout:
         return readers[0]
 
     def _starts(self, wholes: dict[str, Place]) -> tuple[dict[str, int], int]:
-        """Where maps and the room for tiles begin; maps needed at different times may share a place.
+        """Where maps begin, and where all end; maps needed at different times may share a place.
 
         Where threads share a map's rows, only maps with planes of one size share: each thread then finds in
         its cache what it wrote there before, and not what another did.
@@ -300,14 +297,9 @@ class Layout:
         for name, whole in wholes.items():
             kind = whole.block if self._threads > 1 else 0
             pieces.setdefault(kind, []).append((self._bytes(name, whole), *lives[name], name))
-        apart = [
-            tiles.rooms * self.room_bytes if tiles.rooms > 1 else tiles.room for tiles in self.tiles.values()
-        ]
-        steps = (0, len(self._layers))
-        groups = [*pieces.values(), [(max(apart), *steps, _ROOM)]] if apart else list(pieces.values())
         starts: dict[str, int] = {}
         end = 0
-        for group in groups:
+        for group in pieces.values():
             found, size = packed(group)
             starts |= {name: end + start for name, start in found.items()}
             end += size
@@ -351,9 +343,9 @@ def packed(wanted: Iterable[Piece]) -> tuple[dict[str, int], int]:
     starts: dict[str, int] = {}
     for size, first, last, name in sorted(wanted, key=lambda piece: (-piece[0], piece[3])):
         start = 0
-        for begin, end, other_first, other_last in sorted(placed):
+        for begin, end, other_first, other_last in placed:
             if other_first <= last and first <= other_last and begin < start + size and start < end:
                 start = end
-        placed.append((start, start + size, first, last))
+        insort(placed, (start, start + size, first, last))
         starts[name] = start
     return starts, max(end for _, end, _, _ in placed)

@@ -4,13 +4,13 @@ import ctypes
 import re
 from pathlib import Path
 
+from inception.errors import UnsupportedLayerError
 from inception.runtime.native.layers import PIXELS, Layer
 from inception.runtime.native.places import (
     Border,
     Layers,
     Layout,
     Shapes,
-    UnsupportedLayerError,
     half_products,
     row_values,
     slots_of,
@@ -18,15 +18,18 @@ from inception.runtime.native.places import (
     weight_spans,
 )
 
-KINDS = ("convolution", "winograd", "max_pool", "average_pool", "response_norm", "pixels", "border")
 HEADER = Path(__file__).with_name("engine.h")
 _TYPES = {"int64_t": ctypes.c_int64, "double": ctypes.c_double}
 
 
+_TEXT = re.sub(r"/\*.*?\*/", "", HEADER.read_text(encoding="utf-8"), flags=re.DOTALL)
+KINDS = _TEXT.partition("enum {")[2].partition("}")[0].lower().replace(" ", "").replace("\n", "").split(",")
+"""The kinds of operation, as engine.h numbers them."""
+
+
 def _declared_fields() -> list[tuple[str, type]]:
     """The fields of `Operation` as engine.h declares them; `in` is `in_` here."""
-    text = re.sub(r"/\*.*?\*/", "", HEADER.read_text(encoding="utf-8"), flags=re.DOTALL)
-    body = text.partition("typedef struct {")[2].partition("} Operation;")[0]
+    body = _TEXT.partition("typedef struct {")[2].partition("} Operation;")[0]
     return [
         ("in_" if name.strip() == "in" else name.strip(), _TYPES[kind])
         for kind, names in re.findall(r"(\w+)\s+([^;]+);", body)
@@ -101,10 +104,8 @@ class Program:
 
     def _border(self, name: str, border: Border) -> Operation:
         operation = self._target("border", name)
-        operation.top, operation.left, operation.kernel_rows, operation.kernel_columns = border
+        operation.top, operation.left, operation.bottom, operation.right = border
         operation.step = self.layout.places[name].pixel
-        if name == PIXELS:
-            operation.blocks_out = 1
         return operation
 
     def _operation(self, layer: Layer) -> Operation:
@@ -122,7 +123,7 @@ class Program:
         if layer.kind == "convolution":
             self._convolve(operation, layer)
         elif layer.kind == "response_norm":
-            operation.size, operation.root = layer.size, layer.beta == 0.5
+            operation.size, operation.square_root = layer.size, layer.beta == 0.5
             operation.alpha, operation.offset = layer.alpha, layer.offset
         elif layer.kind == "global_average_pool":
             operation.kernel_rows, operation.kernel_columns = source.shape[1:]

@@ -2,8 +2,9 @@
 
 import ctypes
 import json
+import os
 import weakref
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from threading import Lock
 from typing import Any, NamedTuple
@@ -12,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inception.errors import BundleError, InceptionError
+from inception.files import parse_json
 from inception.native.compiler import VECTORS, KernelError, Sources, compiled
 from inception.runtime.answering import Logits, Pixels
-from inception.runtime.engines import MissingEngineError
+from inception.runtime.engines import MissingEngineError, available_cores
 from inception.runtime.native.from_onnx import Network, packed_weights
 from inception.runtime.native.layers import LANES, Layer, Shape, layer_from_json, shapes_of
 from inception.runtime.native.places import ALIGNMENT, slots_of, weight_spans
@@ -22,7 +24,9 @@ from inception.runtime.native.program import Program
 from inception.runtime.plan import Plan
 
 SCHEMA = 1
-LIMIT_BYTES = 8 << 20
+MOST_JSON_VALUES = 1 << 17
+MOST_ARENA_BYTES = 1 << 34
+"""Memory for the maps of all threads."""
 MOST_PIXELS = 1 << 12
 """No side of an image is longer."""
 _POINTER, _LONG = ctypes.c_void_p, ctypes.c_int64
@@ -57,10 +61,21 @@ SOURCES = Sources(
 )
 
 
-@cache
 def library() -> ctypes.CDLL:
-    """The compiled engine. Raises KernelError with the reason it cannot be had."""
-    return compiled(SOURCES)
+    """The compiled engine. Raises MissingEngineError with the reason it cannot be had."""
+    found = _outcome()
+    if isinstance(found, str):
+        raise MissingEngineError(f"the native engine cannot be had here: {found}")
+    return found
+
+
+@cache
+def _outcome() -> ctypes.CDLL | str:
+    """The library, or why there is none; tried once in a process."""
+    try:
+        return compiled(SOURCES)
+    except KernelError as error:
+        return str(error)
 
 
 def native_files(network: Network, half: bool, together: int = 1) -> dict[str, bytes]:
@@ -81,11 +96,6 @@ def native_files(network: Network, half: bool, together: int = 1) -> dict[str, b
     }
 
 
-class _Ready(NamedTuple):
-    program: Program
-    arena: NDArray[np.uint8]
-
-
 class NativeRunner:
     """A network in the native engine; its memory is taken on first use.
 
@@ -96,46 +106,75 @@ class NativeRunner:
 
     def __init__(self, description: bytes, weights: bytes, plan: Plan) -> None:
         self._half = plan.precision == "bfloat16"
+        self._threads = min(plan.threads, available_cores())
         try:
             self._network = _parsed(description)
-            self._shapes = _checked(self._network, len(weights), self._half)
-            self._program(1, plan.threads)  # what cannot be laid out shows here
+            self._shapes = _checked(self._network, len(weights), plan.precision)
+            self._programs = {size: self._program(*size) for size in {(1, self._threads), (self.together, 1)}}
+            self._check_programs()
         except (ValueError, LookupError, TypeError, RecursionError, InceptionError) as error:
             raise BundleError(f"network.json is damaged ({error}); optimise the bundle again") from error
-        try:
-            self._library = library()
-        except KernelError as error:
-            raise MissingEngineError(f"this bundle's plan needs the native engine: {error}") from error
+        self._library = library()
         if self._half and not self._library.engine_has_bfloat16():
             raise MissingEngineError("this processor has no products of bfloat16 for the native engine")
-        self._weights = _aligned(len(weights))
+        self._weights = aligned_zeros(len(weights))
         self._weights[:] = np.frombuffer(weights, dtype=np.uint8)
-        self._threads, self._lock = plan.threads, Lock()
-        self._readies: dict[tuple[int, int], _Ready] = {}
-        self._pool = self._library.engine_open(plan.threads)
+        self._lock = Lock()
+        self._arenas: dict[tuple[int, int], NDArray[np.uint8]] = {}
+        self._open_pool()
+
+    @property
+    def pixels(self) -> Shape:
+        """Shape of the images it reads."""
+        return self._network.pixels
+
+    @property
+    def outputs(self) -> int:
+        """Logits of an image."""
+        return self._shapes[self._network.layers[-1].output].channels
+
+    @property
+    def together(self) -> int:
+        """Images that a thread takes together."""
+        return self._network.together
+
+    def _open_pool(self) -> None:
+        self._process, self._pool = os.getpid(), self._library.engine_open(self._threads)
         if not self._pool:
-            raise MissingEngineError(f"the native engine cannot start {plan.threads} threads")
-        weakref.finalize(self, self._library.engine_close, self._pool)
+            raise MissingEngineError(f"the native engine cannot start {self._threads} threads")
+        close = partial(_close, self._library, self._process, self._pool)
+        weakref.finalize(self, close).atexit = False  # another thread may still be at work
+
+    def _check_programs(self) -> None:
+        for (_, threads), program in self._programs.items():
+            place = program.layout.places[program.logits]
+            if place.image != place.pixel:
+                raise ValueError("its logits are padded")
+            if program.layout.size * (1 if threads > 1 else self._threads) > MOST_ARENA_BYTES:
+                raise ValueError(f"its maps take more than {MOST_ARENA_BYTES >> 30} GiB")
 
     def __call__(self, pixels: Pixels) -> Logits:
         """See `Runner`."""
-        shape = self._network.pixels
+        shape = self.pixels
         if pixels.dtype != np.uint8 or pixels.shape[1:] != shape:
             raise ValueError(f"pixels are {pixels.dtype} {pixels.shape[1:]}, not uint8 {tuple(shape)}")
-        pixels, together = np.ascontiguousarray(pixels), self._network.together
+        pixels, together = np.ascontiguousarray(pixels), self.together
         groups = len(pixels) // together
         if self._threads > 1:
             groups = groups // self._threads * self._threads
         apart = groups * together
         with self._lock:
-            found = [self._compute(pixels[:apart], together, 1)] if apart else []
+            if self._process != os.getpid():  # threads do not follow into a forked process
+                self._open_pool()
+            found = [np.empty((0, self.outputs), dtype=np.float32)]
+            found += [self._compute(pixels[:apart], together, 1)] if apart else []
             found += [self._compute(image[None], 1, self._threads) for image in pixels[apart:]]
         return np.concatenate(found)
 
     def seconds(self, pixels: Pixels) -> dict[str, float]:
         """What each operation takes, by what it makes, for one image by all threads together."""
         with self._lock:
-            names = self._ready(1, self._threads).program.names
+            names = self._programs[1, self._threads].names
             seconds = np.zeros(len(names))
             self._compute(np.ascontiguousarray(pixels[:1]), 1, self._threads, seconds.ctypes.data)
         return dict(zip(names, seconds.tolist(), strict=True))
@@ -151,16 +190,16 @@ class NativeRunner:
             centered=network.centered,
         )
 
-    def _ready(self, images: int, threads: int) -> _Ready:
-        if (images, threads) not in self._readies:
-            program = self._program(images, threads)
-            arenas = 1 if threads > 1 else self._threads
-            self._readies[images, threads] = _Ready(program, _aligned(arenas * program.layout.size))
-        return self._readies[images, threads]
+    def _arena(self, images: int, threads: int) -> NDArray[np.uint8]:
+        """Memory for the maps: of one image by all threads, or of a group for each thread."""
+        if (images, threads) not in self._arenas:
+            size = self._programs[images, threads].layout.size
+            self._arenas[images, threads] = aligned_zeros(size * (1 if threads > 1 else self._threads))
+        return self._arenas[images, threads]
 
     def _compute(self, pixels: Pixels, images: int, threads: int, seconds: int | None = None) -> Logits:
         """Groups of `images`, each by `threads` threads: one, or all."""
-        program, arena = self._ready(images, threads)
+        program, arena = self._programs[images, threads], self._arena(images, threads)
         place, blocks = program.layout.places[program.logits], program.layout.counts[program.logits]
         kind: Any = np.uint16 if program.logits_half else np.float32
         groups = len(pixels) // images
@@ -194,9 +233,7 @@ class _Description(NamedTuple):
 
 
 def _parsed(description: bytes) -> _Description:
-    if len(description) > LIMIT_BYTES:
-        raise ValueError(f"more than {LIMIT_BYTES} bytes")
-    values = json.loads(description)
+    values = parse_json(description, MOST_JSON_VALUES)
     if values["schema"] != SCHEMA:
         raise ValueError("it has another schema than this version reads")
     channels, height, width = values["pixels"]
@@ -209,10 +246,14 @@ def _parsed(description: bytes) -> _Description:
     return _Description(layers, pixels, bool(values["centered"]), together)
 
 
-def _checked(network: _Description, size: int, half: bool) -> dict[str, Shape]:
+def _checked(network: _Description, size: int, precision: str) -> dict[str, Shape]:
     """The shapes of its maps. Raises ValueError where they do not lead to logits, or need other weights."""
+    if precision not in ("float32", "bfloat16"):
+        raise ValueError(f"the native engine has no {precision}")
     shapes = shapes_of(network.layers, network.pixels)
-    _, expected = weight_spans(network.layers, shapes, slots_of(network.layers, shapes), half)
+    _, expected = weight_spans(
+        network.layers, shapes, slots_of(network.layers, shapes), precision == "bfloat16"
+    )
     if size != expected:
         raise ValueError(f"the weights have {size} bytes, the layers need {expected}")
     if shapes[network.layers[-1].output][1:] != (1, 1):
@@ -220,7 +261,13 @@ def _checked(network: _Description, size: int, half: bool) -> dict[str, Shape]:
     return shapes
 
 
-def _aligned(size: int) -> NDArray[np.uint8]:
+def _close(library: ctypes.CDLL, process: int, pool: int) -> None:
+    """End the threads, in the process that has them."""
+    if process == os.getpid():
+        library.engine_close(pool)
+
+
+def aligned_zeros(size: int) -> NDArray[np.uint8]:
     """Zeros that begin at a whole cache line."""
     room = np.zeros(size + ALIGNMENT, dtype=np.uint8)
     start = -room.ctypes.data % ALIGNMENT

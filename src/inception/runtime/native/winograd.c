@@ -94,17 +94,18 @@ INLINE void transform_output(int rows, int columns, int height, int width, int h
     make(4, 4, 2, 2) make(6, 6, 4, 4) make(6, 6, 2, 2) make(1, 10, 1, 4) make(10, 1, 4, 1) make(1, 6, 1, 4) \
         make(6, 1, 4, 1) make(1, 4, 1, 2) make(4, 1, 2, 1)
 
-#define DEFINE(rows, columns, height, width)                                                              \
-    static void input_##rows##_##columns##_##height##_##width(const Run* run, const Portion* portion,     \
-                                                              int64_t block) {                            \
-        if (run->operation->narrow) transform_input(rows, columns, 1, 1, run, portion, block);            \
-        else if (run->operation->half) transform_input(rows, columns, 1, 0, run, portion, block);         \
-        else transform_input(rows, columns, 0, 0, run, portion, block);                                   \
-    }                                                                                                     \
-    static void output_##rows##_##columns##_##height##_##width(const Run* run, const Portion* portion,    \
-                                                               int64_t block) {                           \
-        if (run->operation->half) transform_output(rows, columns, height, width, 1, run, portion, block); \
-        else transform_output(rows, columns, height, width, 0, run, portion, block);                      \
+#define DEFINE(rows, columns, height, width)                                                           \
+    static void input_##rows##_##columns##_##height##_##width(const Run* run, const Portion* portion,  \
+                                                              int64_t block) {                         \
+        if (run->operation->narrow) transform_input(rows, columns, 1, 1, run, portion, block);         \
+        else if (run->operation->half) transform_input(rows, columns, 1, 0, run, portion, block);      \
+        else transform_input(rows, columns, 0, 0, run, portion, block);                                \
+    }                                                                                                  \
+    static void output_##rows##_##columns##_##height##_##width(const Run* run, const Portion* portion, \
+                                                               int64_t block) {                        \
+        int half = run->operation->half && !run->operation->wide;                                      \
+        if (half) transform_output(rows, columns, height, width, 1, run, portion, block);              \
+        else transform_output(rows, columns, height, width, 0, run, portion, block);                   \
     }
 CASES(DEFINE)
 
