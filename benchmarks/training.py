@@ -109,8 +109,8 @@ def serve_steps(pipe: Connection, make: Callable[..., Step], options: argparse.N
 
 
 PARTS = {
-    "convolutions, backward": ("aten::convolution_backward",),
-    "convolutions, forward": ("aten::mkldnn_convolution", "aten::cudnn_convolution"),
+    "convolutions, backward": ("aten::convolution_backward", "_FilteredBackward"),
+    "convolutions, forward": ("aten::mkldnn_convolution", "aten::cudnn_convolution", "_Filtered"),
     "batch norm and ReLU, backward": (
         "_NormReLUBackward",
         "aten::native_batch_norm_backward",
