@@ -107,6 +107,11 @@ def half_products(layer: Layer, half: bool) -> bool:
     return half and (layer.method == "direct" or max(tile_points(layer)) <= 4)
 
 
+def ends_wide(last: Layer) -> bool:
+    """Whether the last map is float32 in a bfloat16 program too."""
+    return last.kind == "convolution" and last.added is None
+
+
 def slots_of(layers: Layers, shapes: Shapes) -> Slots:
     """For each map, the place of each channel: parts of a concat begin at whole blocks.
 
@@ -267,7 +272,7 @@ class Layout:
         values = LANES
         if name == PIXELS:
             values = pixel_depth(self._reader_of_pixels(), shape.channels, self._half)
-        wide = name == last.output and last.kind == "convolution"
+        wide = name == last.output and ends_wide(last)
         pixel = values * (4 if wide else value_bytes(self._half))
         row = pixel * (shape.width + border.left + border.right)
         block = row * (shape.height + border.top + border.bottom)

@@ -11,6 +11,7 @@ from inception.runtime.native.places import (
     Layers,
     Layout,
     Shapes,
+    ends_wide,
     half_products,
     row_values,
     slots_of,
@@ -75,7 +76,7 @@ class Program:
             self.names += [*(f"{root}: border" for root, _ in cleared), name]
         self.operations = (Operation * len(operations))(*operations)
         self.logits = self._last.output
-        self.logits_half = half and self._last.kind != "convolution"
+        self.logits_half = half and not ends_wide(self._last)
         self.logits_slots = slots[self.logits]
 
     def _target(self, kind: str, name: str) -> Operation:
@@ -137,7 +138,7 @@ class Program:
         operation.weights, operation.bias = span.kernel, span.bias
         operation.in_ = source.corner(*layer.pads[:2])
         operation.by_rows = self.layout.by_rows[layer.output]
-        operation.wide = self._half and layer is self._last
+        operation.wide = self._half and layer is self._last and ends_wide(layer)
         operation.column, operation.depth = source.pixel, source.pixel // 4
         operation.step = source.pixel * layer.stride[1]
         if layer.source == PIXELS:

@@ -1,7 +1,7 @@
 /* A tile of a convolution with bias, an added map and ReLU: outputs in registers, kernels streamed past them.
 
-   A file that includes this has HALF, and in STEPS the bytes from one output's window to the next that it
-   makes tiles for. Every tile is a function of its own. */
+   A file that includes this has HALF, perhaps SIZES (rows and columns of its tiles), and in STEPS the bytes
+   from one output's window to the next that it makes tiles for. Every tile is a function of its own. */
 
 #include "engine.h"
 
@@ -79,7 +79,8 @@ INLINE void tile(int rows, int columns, int vectors, int step, int half, const O
     }
 }
 
-#if COLUMNS == 14
+#if defined(SIZES)
+#elif COLUMNS == 14
 #define SIZES(make)                                                                                    \
     make(1, 1) make(1, 2) make(1, 3) make(1, 4) make(1, 5) make(1, 6) make(1, 7) make(1, 8) make(1, 9) \
         make(1, 10) make(1, 11) make(1, 12) make(1, 13) make(1, 14) make(2, 1) make(2, 2) make(2, 3)   \
