@@ -27,6 +27,9 @@ from inception.runtime.answering import softmax
 from inception.runtime.classifier import Classifier
 from inception.runtime.compiled import TorchRunner
 from inception.runtime.forms import Form, Normalized, choose_form, graph_of, rewritten
+from inception.runtime.native.from_onnx import read_graph
+from inception.runtime.native.runner import _outcome as native_outcome
+from inception.runtime.native.runner import native_files
 from inception.runtime.optimize import Request, optimize_bundle
 from inception.runtime.plan import Plan, read_plan, write_plan
 from inception.runtime.session import Session
@@ -37,6 +40,7 @@ openvino = pytest.importorskip("openvino", reason="needs the extra `runtime`")
 for module in ("onnx", "onnxruntime"):
     pytest.importorskip(module, reason="needs the extra `runtime`")
 
+NO_NATIVE = native_outcome() if isinstance(native_outcome(), str) else ""
 QUICK = Request(precision="float32", threads=1, rounds=3)
 
 
@@ -60,13 +64,17 @@ def with_engine(fast, tmp_path, engine: str):
         artefacts = optimize.serialized(openvino.Core().read_model(graph_of(bundle)))
     elif engine == "onnxruntime":
         artefacts = {"model.onnx": graph_of(bundle)}
+    elif engine == "native":
+        artefacts = native_files(read_graph(graph_of(bundle)), half=False, together=2)
     optimize.write_optimized(bundle, plan, artefacts, target)
     return target
 
 
-@pytest.mark.parametrize("engine", ["openvino", "onnxruntime", "torch"])
+@pytest.mark.parametrize("engine", ["native", "openvino", "onnxruntime", "torch"])
 @pytest.mark.parametrize("count", [1, 2, 5])
 def test_every_engine_answers_as_the_original(fast, tiny_bundle, tmp_path, engine, count):
+    if engine == "native" and NO_NATIVE:
+        pytest.skip(NO_NATIVE)
     session = inception.load(with_engine(fast, tmp_path, engine))
     assert isinstance(session, Session)
     pixels = torch.from_numpy(probe_images((3, 32, 32), count))
@@ -102,7 +110,8 @@ def test_the_plan_tells_what_was_measured(fast, said):
         0
     ].keys()
     engines_measured = {row["engine"] for row in plan.measured}
-    assert {"openvino", "onnxruntime", "torch", optimize.ORIGINAL} == engines_measured
+    ours = set() if NO_NATIVE else {"native"}
+    assert {"openvino", "onnxruntime", "torch", optimize.ORIGINAL, *ours} == engines_measured
     assert plan.judged["relative"] <= optimize.FLOAT32_TOLERANCE
     assert plan.batch == 2
     assert plan.machine["versions"].keys() >= {"torch", "openvino"}
@@ -111,6 +120,23 @@ def test_the_plan_tells_what_was_measured(fast, said):
         (row for row in plan.measured if row["engine"] != optimize.ORIGINAL), key=lambda row: row["median_ms"]
     )
     assert fastest["engine"] == plan.engine
+
+
+@pytest.mark.skipif(bool(NO_NATIVE), reason=f"no native engine here: {NO_NATIVE}")
+def test_a_native_plan_of_another_network_is_refused(fast, tmp_path):
+    bundle = load_bundle(fast)
+    other = replace(bundle, preprocess=Preprocess(height=40, width=40))
+    files = native_files(read_graph(graph_of(other)), half=False)
+    optimize.write_optimized(bundle, Plan("native", "float32", 1, 1), files, tmp_path / "mixed")
+    with pytest.raises(BundleError, match="of another network"):
+        inception.load(tmp_path / "mixed")
+
+
+@pytest.mark.skipif(bool(NO_NATIVE), reason=f"no native engine here: {NO_NATIVE}")
+def test_a_native_plan_answers_without_pytorch(fast, tmp_path):
+    path = with_engine(fast, tmp_path, "native")
+    code = "import sys, inception; inception.load(sys.argv[1]); assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code, str(path)], check=True)
 
 
 def test_another_precision_or_device_leaves_the_plan_aside(fast):
