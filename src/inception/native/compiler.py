@@ -91,8 +91,8 @@ def _kept(made: Path) -> Path:
     """A copy in the cache that nobody else can write to."""
     kept = cache_folder("kernels") / made.name
     atomic_write_bytes(kept, made.read_bytes())
-    kept.parent.chmod(0o755)
-    kept.chmod(0o644)
+    for path in (kept.parent, kept):
+        path.chmod(path.stat().st_mode & ~0o022)
     return kept
 
 

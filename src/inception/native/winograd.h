@@ -24,6 +24,12 @@ static const float FACTORS_10[4][4] = {CUBIC(B, C, D), CUBIC(A, C, D), CUBIC(A, 
 static const float WHOLE_10[] = {A * B * C * D, -(A * B * C + A * B * D + A * C * D + B * C * D),
                                  A * B + A * C + A * D + B * C + B * D + C * D, -(A + B + C + D), 1};
 
+#undef A
+#undef B
+#undef C
+#undef D
+#undef CUBIC
+
 INLINE float point(int n, int pair) {
     return n == 4 ? POINTS_4[pair] : n == 6 ? POINTS_6[pair] : POINTS_10[pair];
 }

@@ -99,7 +99,7 @@ class TrainConfig:
     )
     kernels: Literal["auto", "yes", "no"] = _option(
         "auto",
-        "batch norm and max pools by kernels compiled on this machine; auto: on CPUs where gcc is found",
+        "convolutions, batch norm and max pools by kernels compiled here; auto: on CPUs where gcc is found",
         ("auto", "yes", "no"),
     )
     workers: int = _option(2, "decoding threads")

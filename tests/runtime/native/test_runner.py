@@ -247,8 +247,10 @@ def test_in_a_forked_process():
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
-        os.write(writing, runner(pixels).tobytes())
-        os._exit(0)
+        try:
+            os.write(writing, runner(pixels).tobytes())
+        finally:
+            os._exit(0)
     os.waitpid(child, 0)
     assert os.read(reading, 4096) == expected.tobytes()
     os.close(reading)

@@ -52,6 +52,7 @@ class _Reader:
         self.kernels: dict[str, Floats] = {}
         self.biases: dict[str, Floats] = {}
         self.center: Floats | None = None
+        self.written = ""
 
     def read(self) -> Network:
         for node in self.nodes:
@@ -80,6 +81,7 @@ class _Reader:
     def _add(self, layer: Layer) -> None:
         self.layers.append(layer)
         self.names[layer.output] = layer.output
+        self.written = layer.output  # the value that the last layer is, by the graph's name
         try:
             self.shapes = shapes_of(tuple(self.layers), self.pixels)
         except ValueError as error:
@@ -88,8 +90,9 @@ class _Reader:
     def _same(self, node: Any, source: str) -> str:
         """Operators that become part of the layer before them."""
         if node.op_type == "Relu":
-            self._last_convolution(source, node.input[0], "ReLU")
+            self._last_convolution(source, "ReLU")
             self.layers[-1] = self._changed(relu=True)
+            self.written = node.output[0]
         elif node.op_type == "Sub":
             if source != PIXELS or node.input[1] not in self.constants:
                 raise UnsupportedLayerError("a subtraction from what is no image")
@@ -97,10 +100,10 @@ class _Reader:
             self.center = np.ascontiguousarray(np.broadcast_to(center, self.pixels.channels))
         return source
 
-    def _last_convolution(self, source: str, name: str, what: str) -> None:
+    def _last_convolution(self, source: str, what: str) -> None:
         last = self.layers[-1]
         free = last.kind == "convolution" and last.output == source and not last.relu
-        if not free or self._readers(name) != 1:
+        if not free or self._readers(self.written) != 1:
             raise UnsupportedLayerError(f"{what} that does not follow a convolution")
 
     def _readers(self, name: str) -> int:
@@ -119,8 +122,12 @@ class _Reader:
         last = self.layers[-1].output
         if len(inputs) != 2 or last not in inputs or self.layers[-1].added is not None:
             raise UnsupportedLayerError("an addition that does not follow a convolution")
-        self._last_convolution(last, node.input[inputs.index(last)], "an addition")
-        self.layers[-1] = self._changed(added=inputs[1 - inputs.index(last)])
+        self._last_convolution(last, "an addition")
+        added = inputs[1 - inputs.index(last)]
+        if self.shapes[added] != self.shapes[last]:
+            raise UnsupportedLayerError("an addition of maps of different shapes")
+        self.layers[-1] = self._changed(added=added)
+        self.written = node.output[0]
         return last
 
     def _convolution(self, node: Any, attributes: dict[str, Any], source: str) -> Layer:

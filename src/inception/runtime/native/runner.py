@@ -139,9 +139,10 @@ class NativeRunner:
         return self._network.together
 
     def _open_pool(self) -> None:
-        self._process, self._pool = os.getpid(), self._library.engine_open(self._threads)
-        if not self._pool:
+        pool = self._library.engine_open(self._threads)
+        if not pool:
             raise MissingEngineError(f"the native engine cannot start {self._threads} threads")
+        self._process, self._pool = os.getpid(), pool
         close = partial(_close, self._library, self._process, self._pool)
         weakref.finalize(self, close).atexit = False  # another thread may still be at work
 
@@ -164,8 +165,6 @@ class NativeRunner:
             groups = groups // self._threads * self._threads
         apart = groups * together
         with self._lock:
-            if self._process != os.getpid():  # threads do not follow into a forked process
-                self._open_pool()
             found = [np.empty((0, self.outputs), dtype=np.float32)]
             found += [self._compute(pixels[:apart], together, 1)] if apart else []
             found += [self._compute(image[None], 1, self._threads) for image in pixels[apart:]]
@@ -199,6 +198,8 @@ class NativeRunner:
 
     def _compute(self, pixels: Pixels, images: int, threads: int, seconds: int | None = None) -> Logits:
         """Groups of `images`, each by `threads` threads: one, or all."""
+        if self._process != os.getpid():  # threads do not follow into a forked process
+            self._open_pool()
         program, arena = self._programs[images, threads], self._arena(images, threads)
         place, blocks = program.layout.places[program.logits], program.layout.counts[program.logits]
         kind: Any = np.uint16 if program.logits_half else np.float32

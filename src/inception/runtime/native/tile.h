@@ -16,7 +16,12 @@ INLINE part times_add(int half, part sum, part kernel, const char* at) {
         return (part)_mm512_dpbf16_ps((__m512)sum, (__m512bh)kernel, (__m512bh)_mm512_set1_epi32(pair));
     }
 #endif
+#ifdef __AVX512F__ /* always in one step, whatever the compiler thinks of chains of sums: the same bits in \
+                      any tile */
+    return (part)_mm512_fmadd_ps((__m512)kernel, _mm512_set1_ps(*(const float*)at), (__m512)sum);
+#else
     return sum + kernel * *(const float*)at;
+#endif
 }
 
 /* `count` of a tile's blocks from `from` on, of which the kernel has `vectors` side by side. */

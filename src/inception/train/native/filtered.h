@@ -2,7 +2,7 @@
 
    A file that includes this has HALF, POINTS (values of a tile along a side) and NAME, the function's. Each
    thread takes some tiles at a time through both transforms and the products between, in memory of its own.
-   Sums do not depend on how tiles are grouped, and so not on the number of threads. */
+   How tiles are grouped depends on sizes alone, so that sums do not depend on the number of threads. */
 
 #include <omp.h>
 #include <stdlib.h>

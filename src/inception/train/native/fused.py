@@ -1,4 +1,5 @@
-"""Layers that train with the kernels: batch norm with ReLU in two passes over memory, pooling with bytes.
+"""Layers that train with the kernels: fewer products in 3x3 convolutions, batch norm with ReLU in two passes
+over memory, pooling with bytes.
 
 PyTorch makes of batch normalisation and ReLU two layers that read and write the maps about twice as often,
 and keeps eight bytes for every pooled value to say where it came from. Numbers agree to rounding (tests hold
@@ -39,7 +40,7 @@ def _is_usual(norm: nn.Module | None) -> bool:
 
 
 class FusedConvBlock(ConvBlock):
-    """`ConvBlock` whose batch normalisation and ReLU are one kernel in training."""
+    """`ConvBlock` that trains with the kernels: batch normalisation and ReLU are one of them."""
 
     def forward(self, x: Tensor) -> Tensor:
         """See `ConvBlock.forward`."""
@@ -49,7 +50,7 @@ class FusedConvBlock(ConvBlock):
 
 
 def convolved(conv: nn.Conv2d, x: Tensor) -> Tensor:
-    """The convolution, by the method that is fastest here."""
+    """The convolution, by minimal filtering where that can be."""
     return filtered(x, conv) if can_filter(x, conv) else conv(x)
 
 
