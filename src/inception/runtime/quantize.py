@@ -73,9 +73,9 @@ def quantize(model: Any, examples: Examples, reference: Logits, threads: int) ->
             ignored_scope=_ignored(),
         )
     after = right - top1(_logits(controlled, examples.held_out, threads), answers)
-    kept = tuple(sorted(_quantized_layers(result) - _quantized_layers(controlled)))
+    kept = tuple(sorted(_quantized_operators(result) - _quantized_operators(controlled)))
     note = (
-        f"all layers in int8 lost {100 * drop:.2f} points of top-1; {len(kept)} layers back in float: "
+        f"everything in int8 lost {100 * drop:.2f} points of top-1; {len(kept)} operators back in float: "
         f"drop {100 * after:.2f} points"
     )
     return Quantized(controlled, after, kept, note)
@@ -120,13 +120,13 @@ def _logits(model: Any, pixels: Pixels, threads: int) -> Logits:
     return np.concatenate([compiled(image[None])[0].copy() for image in pixels])
 
 
-def _quantized_layers(model: Any) -> set[str]:
-    """Names of the convolutions and products that read a quantised input."""
+def _quantized_operators(model: Any) -> set[str]:
+    """Names of the operators that read a quantised input."""
     return {
         node.get_friendly_name()
         for node in model.get_ops()
-        if node.get_type_name() in ("Convolution", "MatMul", "GroupConvolution")
-        and node.input_value(0).get_node().get_type_name() == "FakeQuantize"
+        if node.get_type_name() != "FakeQuantize"
+        and any(value.get_node().get_type_name() == "FakeQuantize" for value in node.input_values())
     }
 
 
