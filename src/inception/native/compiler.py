@@ -135,7 +135,8 @@ def _compile(compiler: str, sources: Sources, target: Path) -> None:
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         list(pool.map(make, zip(sources.files, objects, strict=True)))
-    _run([compiler, *flags, "-shared", "-o", str(target), *map(str, objects), "-lm"])
+    # Symbolic: its own functions, whatever other libraries call theirs.
+    _run([compiler, *flags, "-shared", "-Wl,-Bsymbolic", "-o", str(target), *map(str, objects), "-lm"])
 
 
 def _run(command: list[str]) -> None:
