@@ -4,12 +4,13 @@ import statistics
 import time
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 
 from inception.runtime.answering import Pixels
 from inception.runtime.native.from_onnx import Network
 from inception.runtime.native.layers import Layer, Method, shapes_of
 from inception.runtime.native.program import Program
-from inception.runtime.native.runner import NativeRunner, native_files
+from inception.runtime.native.runner import NativeRunner, described, native_files
 from inception.runtime.plan import Plan
 from inception.runtime.timing import interleaved, ratio
 
@@ -39,7 +40,8 @@ def fastest_network(network: Network, plan: Plan, pixels: Pixels) -> tuple[dict[
 
 def _with_fastest_methods(network: Network, plan: Plan, pixels: Pixels) -> Network:
     variants = {method: _with_method(network, method) for method in METHODS}
-    runners = {method: _runner(variant, plan, 1) for method, variant in variants.items()}
+    half = plan.precision == "bfloat16"
+    runners = {method: _opened(native_files(variant, half), plan) for method, variant in variants.items()}
     times: dict[Method, list[Mapping[str, float]]] = {method: [] for method in METHODS}
     for runner in runners.values():
         runner(pixels)
@@ -70,18 +72,18 @@ def _with_method(network: Network, method: Method) -> Network:
     )
 
 
-def _runner(network: Network, plan: Plan, together: int) -> NativeRunner:
-    files = native_files(network, plan.precision == "bfloat16", together)
+def _opened(files: dict[str, bytes], plan: Plan) -> NativeRunner:
     return NativeRunner(files["network.json"], files["network.weights"], plan)
 
 
 def _fastest_together(network: Network, plan: Plan, pixels: Pixels) -> tuple[int, dict[str, bytes]]:
-    half, best = plan.precision == "bfloat16", 1
+    best, files = 1, native_files(network, plan.precision == "bfloat16")
     for together in TOGETHER[1:]:
         if together * plan.threads <= plan.batch:
-            runners = {count: _runner(network, plan, count) for count in (best, together)}
-            works = {str(count): lambda runner=runner: runner(pixels) for count, runner in runners.items()}
+            candidate = files | {"network.json": described(network, together)}
+            runners = {"best": _opened(files, plan), "candidate": _opened(candidate, plan)}
+            works = {name: partial(runner, pixels) for name, runner in runners.items()}
             times = interleaved(works, LEAST_ROUNDS)
-            if ratio(times[str(together)], times[str(best)]) < 1.0:
-                best = together
-    return best, native_files(network, half, best)
+            if ratio(times["candidate"], times["best"]) < 1.0:
+                best, files = together, candidate
+    return best, files

@@ -68,6 +68,18 @@ INLINE Tile tile_of(int64_t rows, int64_t columns, int64_t vectors, int64_t step
                 : tile_of_float32(rows, columns, vectors, step);
 }
 
+/* The product of minimal filtering at one point, as a convolution of 1x1 over the tiles; 16 values of a tile
+   have `value` bytes. */
+INLINE Operation product_over(int64_t blocks_in, int64_t tiles, int64_t value) {
+    return (Operation){.blocks_in = blocks_in,
+                       .kernel_rows = 1,
+                       .kernel_columns = 1,
+                       .depth = value / 4,
+                       .in_block = tiles * value,
+                       .out_block = tiles * 64,
+                       .wide = 1};
+}
+
 /* Outputs side by side in a tile, and registers that 16 numbers take. */
 #if defined(__AVX512F__)
 #define COLUMNS 14 /* 28 sums, 2 kernels and a pixel in 32 registers */

@@ -7,7 +7,7 @@ import numpy as np
 
 from inception.errors import UnsupportedLayerError
 from inception.runtime.native import packing
-from inception.runtime.native.layers import LANES, PIXELS, Layer, Shape, shapes_of
+from inception.runtime.native.layers import LANES, PIXELS, Layer, Shape, shape_of, shapes_of
 from inception.runtime.native.packing import Floats
 from inception.runtime.native.places import (
     half_products,
@@ -58,6 +58,10 @@ class _Reader:
         for node in self.nodes:
             attributes = {item.name: self._helper.get_attribute_value(item) for item in node.attribute}
             self._node(node, attributes)
+        try:
+            shapes_of(tuple(self.layers), self.pixels)
+        except ValueError as error:
+            raise UnsupportedLayerError(str(error)) from error
         return Network(tuple(self.layers), self.pixels, self.kernels, self.biases, self.center)
 
     def _node(self, node: Any, attributes: dict[str, Any]) -> None:
@@ -83,7 +87,7 @@ class _Reader:
         self.names[layer.output] = layer.output
         self.written = layer.output  # the value that the last layer is, by the graph's name
         try:
-            self.shapes = shapes_of(tuple(self.layers), self.pixels)
+            self.shapes[layer.output] = shape_of(layer, self.shapes)
         except ValueError as error:
             raise UnsupportedLayerError(str(error)) from error
 
@@ -206,7 +210,7 @@ def packed_weights(network: Network, half: bool) -> bytes:
         if layer.kind != "convolution":
             continue
         span, outputs = spans[layer.output], slots[layer.output]
-        count = packing.blocks(max(outputs) + 1) * LANES
+        count = packing.blocks_of(outputs) * LANES
         bias = packing.padded(network.biases[layer.output], outputs, count, axis=0)
         kernel = packing.padded(network.kernels[layer.output], outputs, count, axis=0)
         kernel = _packed(layer, kernel, slots[layer.source], network.pixels.channels, half)
@@ -219,7 +223,7 @@ def packed_weights(network: Network, half: bool) -> bytes:
 def _packed(layer: Layer, kernel: Floats, slots: list[int], channels: int, half: bool) -> Floats:
     if layer.source == PIXELS:
         return packing.interleaved(kernel, pixel_depth(layer, channels, half), half)
-    kernel = packing.padded(kernel, slots, packing.blocks(max(slots) + 1) * LANES, axis=1)
+    kernel = packing.padded(kernel, slots, packing.blocks_of(slots) * LANES, axis=1)
     if layer.method == "direct":
         return packing.direct(kernel, half)
     return packing.winograd(kernel, tile_points(layer), half_products(layer, half))

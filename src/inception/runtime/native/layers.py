@@ -146,22 +146,27 @@ def shapes_of(layers: tuple[Layer, ...], pixels: Shape) -> dict[str, Shape]:
     shapes = {PIXELS: pixels}
     if len(layers) > MOST_LAYERS:
         raise ValueError(f"{len(layers)} layers, more than {MOST_LAYERS}")
-    channels = 0
     for layer in layers:
-        if layer.output in shapes:
-            raise ValueError(f"two layers make the map {layer.output!r:.60}")
-        missing = [name for name in (*layer.inputs, layer.added) if name is not None and name not in shapes]
-        if missing:
-            raise ValueError(f"no layer before {layer.output!r:.60} makes {missing[0]!r:.60}")
-        shape = _output_shape(layer, [shapes[name] for name in layer.inputs])
-        channels += shape.channels
-        kernel = math.prod(layer.kernel) * shape.channels * shapes[layer.source].channels
-        if min(shape) < 1 or max(math.prod(shape), kernel) > MOST_VALUES or channels > MOST_CHANNELS:
-            raise ValueError(f"the map {layer.output!r:.60} would be {' x '.join(map(str, shape))}")
-        if layer.added is not None and (layer.kind != "convolution" or shapes[layer.added] != shape):
-            raise ValueError(f"what is added to {layer.output!r:.60} has another shape")
-        shapes[layer.output] = shape
+        shapes[layer.output] = shape_of(layer, shapes)
+    if sum(shapes[layer.output].channels for layer in layers) > MOST_CHANNELS:
+        raise ValueError(f"more than {MOST_CHANNELS} channels in all maps")
     return shapes
+
+
+def shape_of(layer: Layer, shapes: dict[str, Shape]) -> Shape:
+    """The shape of a layer's output, given the maps before it. Raises ValueError where it does not fit."""
+    if layer.output in shapes:
+        raise ValueError(f"two layers make the map {layer.output!r:.60}")
+    missing = [name for name in (*layer.inputs, layer.added) if name is not None and name not in shapes]
+    if missing:
+        raise ValueError(f"no layer before {layer.output!r:.60} makes {missing[0]!r:.60}")
+    shape = _output_shape(layer, [shapes[name] for name in layer.inputs])
+    kernel = math.prod(layer.kernel) * shape.channels * shapes[layer.source].channels
+    if min(shape) < 1 or max(math.prod(shape), kernel) > MOST_VALUES:
+        raise ValueError(f"the map {layer.output!r:.60} would be {' x '.join(map(str, shape))}")
+    if layer.added is not None and (layer.kind != "convolution" or shapes[layer.added] != shape):
+        raise ValueError(f"what is added to {layer.output!r:.60} has another shape")
+    return shape
 
 
 def _output_shape(layer: Layer, inputs: list[Shape]) -> Shape:

@@ -34,6 +34,11 @@ def blocks(channels: int) -> int:
     return -(channels // -LANES)
 
 
+def blocks_of(slots: list[int]) -> int:
+    """Blocks that hold channels at these places."""
+    return blocks(max(slots) + 1)
+
+
 def padded(values: Floats, slots: list[int], count: int, axis: int) -> Floats:
     """`values` with those of `axis` moved to `slots` of `count`, zeros between."""
     shape = list(values.shape)

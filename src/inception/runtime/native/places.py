@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from inception.errors import UnsupportedLayerError
 from inception.runtime.native.layers import LANES, PIXELS, Layer, Shape
-from inception.runtime.native.packing import blocks
+from inception.runtime.native.packing import blocks_of
 
 ALIGNMENT = 64
 PORTION_BYTES = 1 << 20
@@ -125,7 +125,7 @@ def slots_of(layers: Layers, shapes: Shapes) -> Slots:
             found, start = [], 0
             for name in layer.inputs:
                 found += [start + slot for slot in slots[name]]
-                start += blocks(max(slots[name]) + 1) * LANES
+                start += blocks_of(slots[name]) * LANES
         else:
             found = slots[layer.source]
         gaps = found != list(range(len(found)))
@@ -150,7 +150,7 @@ def weight_spans(layers: Layers, shapes: Shapes, slots: Slots, half: bool) -> tu
     for layer in layers:
         if layer.kind != "convolution":
             continue
-        outputs, inputs = (blocks(max(slots[name]) + 1) * LANES for name in (layer.output, layer.source))
+        outputs, inputs = (blocks_of(slots[name]) * LANES for name in (layer.output, layer.source))
         values = inputs * math.prod(layer.kernel)
         if layer.source == PIXELS:
             values = layer.kernel[0] * row_values(layer, shapes[PIXELS].channels, half)
@@ -189,7 +189,7 @@ class Layout:
     ) -> None:
         self._layers, self._shapes, self._half = layers, shapes, half
         self._images, self._threads = images, threads
-        self.counts = {name: blocks(max(found) + 1) for name, found in slots.items()}
+        self.counts = {name: blocks_of(found) for name, found in slots.items()}
         self._parents = self._joined()
         self._borders = self._needed_borders()
         self.by_rows = {

@@ -79,7 +79,12 @@ def _outcome() -> ctypes.CDLL | str:
 
 
 def native_files(network: Network, half: bool, together: int = 1) -> dict[str, bytes]:
-    """The two files of a plan: the layers, and the weights in the engine's order.
+    """The two files of a plan: the layers (see `described`), and the weights in the engine's order."""
+    return {"network.json": described(network, together), "network.weights": packed_weights(network, half)}
+
+
+def described(network: Network, together: int) -> bytes:
+    """The layers as JSON.
 
     `together` images go through the network at once where each thread takes images of its own.
     """
@@ -90,10 +95,7 @@ def native_files(network: Network, half: bool, together: int = 1) -> dict[str, b
         "together": together,
         "layers": [layer.to_json() for layer in network.layers],
     }
-    return {
-        "network.json": json.dumps(description).encode(),
-        "network.weights": packed_weights(network, half),
-    }
+    return json.dumps(description).encode()
 
 
 class NativeRunner:

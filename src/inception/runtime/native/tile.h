@@ -84,14 +84,17 @@ INLINE void tile(int rows, int columns, int vectors, int step, int half, const O
     }
 }
 
-#if defined(SIZES)
-#elif COLUMNS == 14
-#define SIZES(make)                                                                                    \
+#if COLUMNS == 14
+#define ONE_ROW(make)                                                                                  \
     make(1, 1) make(1, 2) make(1, 3) make(1, 4) make(1, 5) make(1, 6) make(1, 7) make(1, 8) make(1, 9) \
-        make(1, 10) make(1, 11) make(1, 12) make(1, 13) make(1, 14) make(2, 1) make(2, 2) make(2, 3)   \
-            make(2, 4) make(2, 5) make(2, 6) make(2, 7)
+        make(1, 10) make(1, 11) make(1, 12) make(1, 13) make(1, 14)
+#define TWO_ROWS(make) make(2, 1) make(2, 2) make(2, 3) make(2, 4) make(2, 5) make(2, 6) make(2, 7)
 #else
-#define SIZES(make) make(1, 1) make(1, 2) make(1, 3) make(1, 4) make(1, 5) make(1, 6)
+#define ONE_ROW(make) make(1, 1) make(1, 2) make(1, 3) make(1, 4) make(1, 5) make(1, 6)
+#define TWO_ROWS(make)
+#endif
+#ifndef SIZES
+#define SIZES(make) ONE_ROW(make) TWO_ROWS(make)
 #endif
 
 #define DEFINE(rows, columns, vectors, step)                                                        \

@@ -136,13 +136,7 @@ static const Case* case_of(const Operation* o) {
 static void multiply(const Run* run, const Portion* portion, int64_t position, int64_t block) {
     const Operation* o = run->operation;
     int64_t tiles = portion->count, value = o->narrow ? 32 : 64, vectors = o->blocks_out - block >= 2 ? 2 : 1;
-    Operation product = {.blocks_in = o->blocks_in,
-                         .kernel_rows = 1,
-                         .kernel_columns = 1,
-                         .depth = value / 4,
-                         .in_block = tiles * value,
-                         .out_block = tiles * 64,
-                         .wide = 1};
+    Operation product = product_over(o->blocks_in, tiles, value);
     const char* in = portion->transformed + position * o->blocks_in * tiles * value;
     char* out = portion->products + (position * o->blocks_out + block) * tiles * 64;
     int64_t matrix = o->blocks_in * LANES * value;

@@ -7,12 +7,7 @@
 #include <omp.h>
 #include <stdlib.h>
 
-#include "engine.h"
-#if COLUMNS == 14 /* tiles of one row are enough */
-#define SIZES(make)                                                                                    \
-    make(1, 1) make(1, 2) make(1, 3) make(1, 4) make(1, 5) make(1, 6) make(1, 7) make(1, 8) make(1, 9) \
-        make(1, 10) make(1, 11) make(1, 12) make(1, 13) make(1, 14)
-#endif
+#define SIZES(make) ONE_ROW(make)
 #include "tile.h"
 #include "winograd.h"
 
@@ -73,13 +68,7 @@ static void transform_input(const Filtered* f, int64_t first, int64_t count, cha
 
 static void multiply(const Filtered* f, int64_t count, const char* room, char* sums) {
     int64_t matrix = f->blocks_in * LANES * VALUE, parts = (count + COLUMNS - 1) / COLUMNS;
-    Operation product = {.blocks_in = f->blocks_in,
-                         .kernel_rows = 1,
-                         .kernel_columns = 1,
-                         .depth = VALUE / 4,
-                         .in_block = count * VALUE,
-                         .out_block = count * 64,
-                         .wide = 1};
+    Operation product = product_over(f->blocks_in, count, VALUE);
     for (int64_t position = 0; position < POSITIONS; position++)
         for (int64_t block = 0; block < f->blocks_out; block += 2)
             for (int64_t part = 0; part < parts; part++) {
@@ -150,9 +139,8 @@ static void transform_kernels(const float* weights, const int64_t* strides, int6
                 char* to = out + (position * blocks_out + pair) * inputs * VALUE +
                            ((input / step) * vectors + (block - pair)) * 64;
                 if (HALF) {
-                    words even = __builtin_convertvector(rounded(found[0][position]), words);
-                    words odd = __builtin_convertvector(rounded(found[1][position]), words);
-                    words both = even | odd << 16;
+                    words even = (words)widened(rounded(found[0][position])) >> 16;
+                    words both = even | (words)widened(rounded(found[1][position]));
                     memcpy(to, &both, sizeof both);
                 } else {
                     memcpy(to, &found[0][position], sizeof(floats));
