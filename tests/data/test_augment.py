@@ -51,6 +51,12 @@ def view_of(
     return torch.from_numpy(out)
 
 
+def recoloured(view: np.ndarray, strength: float, numbers: np.ndarray) -> np.ndarray:
+    changed = np.array(view, order="C")
+    module._recolour(changed, strength, numbers)
+    return changed
+
+
 def box_of(size: tuple[int, int], augment: Augment, index: int) -> tuple[int, int, int, int]:
     return random_box(size, augment, view_numbers(0, 0, np.array([index]))[0])
 
@@ -212,13 +218,13 @@ def test_cutout_changes_nothing_else_of_a_view():
 
 def test_interpolations_are_drawn_evenly(monkeypatch):
     used = []
-    resized = module._resized
+    resize = module._resize
 
-    def watched(pixels, preprocess, name):
+    def watched(pixels, name, mirrored, out):
         used.append(name)
-        return resized(pixels, preprocess, name)
+        resize(pixels, name, mirrored, out)
 
-    monkeypatch.setattr(module, "_resized", watched)
+    monkeypatch.setattr(module, "_resize", watched)
     for index in range(1200):
         view_of(picture(30, 30), AUGMENTS["paper"], index)
     counts = np.unique(used, return_counts=True)[1]
@@ -233,9 +239,12 @@ def test_interpolations_are_drawn_evenly(monkeypatch):
 @pytest.mark.parametrize("cut", [(0, 0, 90, 70), (11, 5, 30, 22), (3, 4, 5, 68)])
 def test_resizing_is_pillows(name, cut):
     image = Image.fromarray(load_sample_image("flower.jpg")).resize((90, 70)).crop(cut)
-    ours = module._resized(np.asarray(image), SMALL, name)
     theirs = np.asarray(image.resize((24, 24), RESAMPLING[name])).transpose(2, 0, 1)
-    assert np.abs(ours.astype(int) - theirs).max() <= 1
+    for mirrored in (False, True):
+        ours = np.empty((3, 24, 24), dtype=np.uint8)
+        module._resize(np.asarray(image), name, mirrored, ours)
+        expected = theirs[:, :, ::-1] if mirrored else theirs
+        assert np.abs(ours.astype(int) - expected).max() <= 1
 
 
 @pytest.mark.parametrize("order", range(6))
@@ -250,7 +259,7 @@ def test_colours_change_as_with_pillow(order):
     expected = image
     for kind in list(permutations(range(3)))[order]:
         expected = enhancers[kind](expected).enhance(0.8 + 0.4 * numbers[module._FACTORS + kind])
-    view = module._recoloured(np.asarray(image).transpose(2, 0, 1), 0.2, numbers)
+    view = recoloured(np.asarray(image).transpose(2, 0, 1), 0.2, numbers)
     difference = view.astype(int) - np.asarray(expected).transpose(2, 0, 1)
     assert np.abs(difference).max() <= 4
     assert 0 < difference.mean() < 2
@@ -261,8 +270,8 @@ def test_grey_views_change_as_their_coloured_ones_would():
     grey = rng.integers(90, 150, (1, 24, 24), dtype=np.uint8)
     for _ in range(20):
         numbers = rng.random(NUMBERS)
-        coloured = module._recoloured(np.repeat(grey, 3, axis=0), 0.4, numbers)
-        assert np.abs(module._recoloured(grey, 0.4, numbers).astype(int) - coloured).max() <= 1
+        coloured = recoloured(np.repeat(grey, 3, axis=0), 0.4, numbers)
+        assert np.abs(recoloured(grey, 0.4, numbers).astype(int) - coloured).max() <= 1
 
 
 @pytest.mark.parametrize("name, strength", [("crop", 0.2), ("paper", 0.4)])
@@ -287,7 +296,7 @@ def test_photometric_factors_stay_in_bounds_in_every_order(name, strength, monke
 def test_values_are_cut_to_a_byte():
     view = np.array([[[0, 255]], [[0, 255]], [[0, 255]]], dtype=np.uint8)
     numbers = np.full(NUMBERS, 0.999)
-    assert module._recoloured(view, 0.9, numbers)[:, 0].tolist() == [[0, 255]] * 3
+    assert recoloured(view, 0.9, numbers)[:, 0].tolist() == [[0, 255]] * 3
 
 
 def test_views_have_the_preprocessings_colours():

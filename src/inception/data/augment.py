@@ -6,12 +6,11 @@ from itertools import permutations
 from typing import Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch.nn import functional as F
 
 from inception.data.draws import Uniforms, uniforms
+from inception.data.native.cuts import mean_grey, recolour, resize_cut
 from inception.data.photo import Photo, Reduce
 from inception.data.preprocess import RESAMPLING, Preprocess
 
@@ -63,9 +62,8 @@ AUGMENTS: dict[AugmentName, Augment] = {
 }
 REDUCTION_MARGIN = 1.5
 """Photographs are decoded at reduced size while their smallest cut keeps this many times the view's side."""
-_FILTERS = ("bilinear", "box", "nearest", "bicubic")
-_TORCH_FILTERS = ("bilinear", "bicubic")
-_LUMA = (0.299, 0.587, 0.114)
+FilterName = Literal["bilinear", "box", "nearest", "bicubic"]
+_FILTERS: tuple[FilterName, ...] = ("bilinear", "box", "nearest", "bicubic")
 _ORDERS = tuple(permutations(range(3)))
 
 # Which of a draw's numbers decides what: each has its place, so that no option changes what another draws.
@@ -144,53 +142,41 @@ def cut_view(photo: Photo, preprocess: Preprocess, augment: Augment, numbers: Un
         preprocess: shape and colours of the view; its resize rule is not used.
         augment: with `min_area` below 1.
         numbers: one row of `view_numbers`.
-        out: uint8 in_chans x height x width, overwritten.
+        out: uint8 in_chans x height x width, contiguous; overwritten.
     """
     left, top, right, bottom = random_box(photo.size, augment, numbers)
     pixels = photo.rows(bottom)[top:bottom, left:right]
     name = _FILTERS[int(numbers[_FILTER] * len(_FILTERS))] if augment.random_interpolation else "bilinear"
-    view = _resized(pixels, preprocess, name)
+    mirrored = bool(augment.flip and numbers[_FLIP] < 0.5)
+    coloured = out if len(out) == 3 else np.empty((3, *out.shape[1:]), dtype=np.uint8)
+    _resize(pixels, name, mirrored, coloured)
     if preprocess.color == "L":
-        view = np.asarray(Image.fromarray(view.transpose(1, 2, 0)).convert("L"))[None]
+        out[0] = np.asarray(Image.fromarray(coloured.transpose(1, 2, 0)).convert("L"))
     if augment.photometric:
-        view = _recoloured(view, augment.photometric, numbers)
+        _recolour(out, augment.photometric, numbers)
     if preprocess.color == "BGR":
-        view = view[::-1]
-    out[...] = view[:, :, ::-1] if augment.flip and numbers[_FLIP] < 0.5 else view
+        out[...] = out[::-1].copy()
 
 
-def _resized(pixels: Images, preprocess: Preprocess, name: str) -> Images:
+def _resize(pixels: Images, name: FilterName, mirrored: bool, out: Images) -> None:
     """uint8 H x W x 3 in, uint8 3 x height x width out."""
-    pixels = np.array(pixels, order="C")
-    if name in _TORCH_FILTERS:
-        # Pillow's result within one level, several times faster. Given a contiguous array this runs in the
-        # calling thread alone; given a slice, it would start more threads beside those that train.
-        batch = torch.from_numpy(pixels).permute(2, 0, 1)[None]
-        size = (preprocess.height, preprocess.width)
-        array: Images = F.interpolate(batch, size, mode=name, antialias=True)[0].numpy()
-        return array
-    resized = Image.fromarray(pixels).resize((preprocess.width, preprocess.height), RESAMPLING[name])
-    return np.asarray(resized).transpose(2, 0, 1)
+    if name in ("bilinear", "bicubic"):
+        resize_cut(pixels, name, mirrored, out)
+        return
+    size = (out.shape[2], out.shape[1])
+    resized = np.asarray(Image.fromarray(np.ascontiguousarray(pixels)).resize(size, RESAMPLING[name]))
+    out[...] = (resized[:, ::-1] if mirrored else resized).transpose(2, 0, 1)
 
 
-def _recoloured(view: Images, strength: float, numbers: Uniforms) -> Images:
-    """Brightness, contrast and colour changed as Pillow's ImageEnhance does, in one pass.
+def _recolour(view: Images, strength: float, numbers: Uniforms) -> None:
+    """Brightness, contrast and colour changed as Pillow's ImageEnhance does, in one pass and in place.
 
     Each of the three makes a * x + b * grey(x) + c of the value x, with its own a, b and c, and so do all of
     them one after the other. Values are rounded and cut to 0..255 once, at the end.
     """
-    values = view.astype(np.float32)
-    weights = _LUMA if len(view) == 3 else (1.0,)
-    grey = values[0] * np.float32(weights[0])
-    for weight, plane in zip(weights[1:], values[1:], strict=True):
-        grey += np.float32(weight) * plane
     order = _ORDERS[int(numbers[_ORDER] * len(_ORDERS))]
     factors = (1.0 - strength + 2.0 * strength * numbers[_FACTORS : _FACTORS + 3]).tolist()
-    keep, blend, add = _colour_change(order, factors, float(grey.mean()))
-    values *= np.float32(keep)
-    values += np.float32(blend) * grey + np.float32(add + 0.5)
-    np.clip(values, 0.0, 255.0, out=values)
-    return values.astype(np.uint8)
+    recolour(view, *_colour_change(order, factors, mean_grey(view)))
 
 
 def _colour_change(order: tuple[int, ...], factors: list[float], mean: float) -> tuple[float, float, float]:

@@ -1,0 +1,1 @@
+"""Loading in C, compiled where it runs."""
