@@ -94,10 +94,15 @@ INLINE void store(void* data, int64_t at, int count, int bfloat16, floats values
 
 INLINE floats load_floats(const float* values, int64_t at, int count) { return load(values, at, count, 0); }
 
-/* Calls `step(column, lanes)` for all columns: whole vectors of `width`, and what is left. */
+/* Calls `step(column, lanes)` for all columns: whole vectors of `width`, a half one, which the compiler knows
+   as well, and what is left. */
 #define FOR_COLUMNS(channels, width, step)                                             \
     do {                                                                               \
         int64_t column = 0;                                                            \
         for (; column + (width) <= (channels); column += (width)) step(column, width); \
+        if (column + (width) / 2 <= (channels)) {                                      \
+            step(column, (width) / 2);                                                 \
+            column += (width) / 2;                                                     \
+        }                                                                              \
         if (column < (channels)) step(column, (int)((channels) - column));             \
     } while (0)
