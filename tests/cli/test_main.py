@@ -58,6 +58,7 @@ def test_version(inception):
         ["train"],
         ["train", "nowhere"],
         ["check", "nowhere"],
+        ["check", "nowhere" * 50],
         ["import", "nowhere.pth", "--as", "googlenet", "-o", "bundle"],
         ["import", "nowhere.pth", "--as", "googlenet"],
     ],

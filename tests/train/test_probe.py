@@ -9,6 +9,7 @@ from sklearn.linear_model import LogisticRegression
 
 from inception.train import probe as module
 from inception.train.probe import FOLDS, PENALTIES, fit_probe
+from inception.train.trainee import score_error
 
 
 def blobs(classes: int, images: int, width: int, spread: float, seed: int = 0):
@@ -69,7 +70,19 @@ def test_the_strongest_penalty_within_one_standard_error_is_taken():
     allowed = [p for p, accuracy, _ in probe.scores if accuracy >= best[1] - best[2] - 1e-7]
     assert probe.penalty == max(allowed)
     for _, accuracy, error in probe.scores:
-        assert error == pytest.approx(math.sqrt(accuracy * (1 - accuracy) / 90), rel=1e-4)
+        assert error == pytest.approx(math.sqrt(accuracy * (1 - accuracy) / 90), rel=0.1)
+
+
+@pytest.mark.parametrize("images", [20, 72, 1000])
+def test_where_all_are_right_one_image_is_no_difference(images):
+    assert 1 / images < score_error(1.0, images) < 2 / images
+    assert score_error(0.0, images) == pytest.approx(score_error(1.0, images))
+
+
+def test_the_error_of_many_images_is_the_binomial_one():
+    assert score_error(0.9, 10**6) == pytest.approx(math.sqrt(0.9 * 0.1 / 10**6), rel=1e-4)
+    # Agresti and Coull: two of each kind more, of 20 images 18 right.
+    assert score_error(0.9, 20) == pytest.approx(math.sqrt((20 / 24) * (4 / 24) / 24))
 
 
 def test_held_out_accuracy_is_honest_on_noise():

@@ -14,6 +14,7 @@ from inception.data.sources import open_dataset
 from inception.errors import DataError, TrainingError, UsageError
 from inception.evaluate.measure import evaluate_bundle
 from inception.runtime.loading import load
+from inception.train.log import Silent
 from inception.train.run import train_bundle
 from inception.weights.bundle import Bundle, load_bundle, save_bundle
 
@@ -177,7 +178,10 @@ def test_after_such_a_loss_the_last_checkpoint_is_still_there(shapes, tmp_path, 
 
 def test_freeze_trains_the_classifier_alone(trained, trained_bundle, fine_shapes, tmp_path):
     config = tiny_config(fine_shapes, tmp_path / "run", weights=str(trained.bundle), freeze=True, width=1.0)
-    result = train_bundle(config)
+    observer, messages = Silent(), []
+    observer.message = messages.append
+    result = train_bundle(config, observer)
+    assert any("takes no steps" in text and "--epochs" in text for text in messages)
     tuned = load_bundle(result.bundle)
     assert tuned.labels == ("lime", "navy")
     assert result.best_epoch == 0

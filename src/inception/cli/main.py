@@ -1,5 +1,6 @@
 """The command `inception`: finds the subcommand; every failure ends as one sentence and an exit code."""
 
+import errno
 import io
 import os
 import sys
@@ -114,10 +115,18 @@ def run(arguments: list[str]) -> int:
     except Exception as error:
         if os.environ.get("INCEPTION_DEBUG"):
             raise
-        click.echo(
-            f"inception: unexpected {type(error).__name__}: {error}. This is a defect; "
-            "INCEPTION_DEBUG=1 shows where it happened.",
-            err=True,
-        )
-        return 1
+        return _unexpected(error)
     return result if isinstance(result, int) else 0
+
+
+def _unexpected(error: Exception) -> int:
+    """Say what no command foresaw, and return the exit code."""
+    if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+        click.echo(f"inception: {str(error.filename)[:60]}... is too long a name for a file", err=True)
+        return 2
+    click.echo(
+        f"inception: unexpected {type(error).__name__}: {error}. This is a defect; "
+        "INCEPTION_DEBUG=1 shows where it happened.",
+        err=True,
+    )
+    return 1

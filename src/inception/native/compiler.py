@@ -65,7 +65,7 @@ def compiled(sources: Sources) -> ctypes.CDLL:
             function = getattr(library, name)
             function.restype, function.argtypes = result, list(arguments)
     except (OSError, subprocess.SubprocessError, AttributeError) as error:
-        raise KernelError(f"{compiler} cannot make them ({first_line(error)})") from error
+        raise KernelError(f"{compiler or 'the system'} cannot make them ({first_line(error)})") from error
     return library
 
 

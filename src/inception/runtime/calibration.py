@@ -55,15 +55,14 @@ def gather_examples(bundle: Bundle, calibrate: str, validate: str | None, data_r
     chosen = _open(calibrate, data_root)
     if validate is not None:
         measured = open_dataset(validate, data_root=data_root)
-        second = measured.samples
+        first, second = chosen.samples if chosen else (), measured.samples
     elif chosen is not None:
-        measured, second = chosen, _halves(chosen)[1]
+        measured, (first, second) = chosen, _halves(chosen)
     else:
         return _unlabelled(bundle, calibrate)
     if chosen is None:
         calibration = _pictures(bundle, calibrate, CALIBRATION_LIMIT)
     else:
-        first = _halves(chosen)[0] if validate is None else chosen.samples
         calibration, _ = _read(bundle, chosen, spread(first, CALIBRATION_LIMIT))
     known = True
     try:

@@ -23,7 +23,7 @@ from inception.train.layers import EVERYTHING, last_third
 from inception.train.optimizer import is_batch_normalized
 from inception.train.recipes import LAST_THIRD, SMALL_IMAGE, alternatives, recipe_named
 from inception.train.schedule import rate_factor
-from inception.train.trainee import Setting, chosen_augment, make_trainee, validate
+from inception.train.trainee import Setting, chosen_augment, make_trainee, score_error, validate
 
 SHARE, LEAST_STEPS, MOST_STEPS = 0.05, 4, 60
 CHOICE_FILE = "choice.json"
@@ -109,14 +109,12 @@ def choose(network: Network, config: TrainConfig, setting: Setting, tried: Seque
 
 
 def _best(pilots: Sequence[Pilot], setting: Setting) -> Pilot:
-    """The first, or the best where that is better by more than one standard error of their difference.
-
-    The error is that of two independent samples, its share smoothed (Laplace): all right is not certainty.
+    """The first, or the best where that is better by more than one standard error of their difference, were
+    they measured on images of their own.
     """
     best = max(pilots, key=lambda pilot: (pilot.score, -(math.inf if pilot.loss is None else pilot.loss)))
     images = max(len(setting.val), 1) if setting.val is not None else 1
-    share = (best.score * images + 1.0) / (images + 2.0)
-    error = math.sqrt(2.0 * share * (1.0 - share) / images)
+    error = math.sqrt(2.0) * score_error(best.score, images)
     return best if best.score > pilots[0].score + error else pilots[0]
 
 

@@ -237,6 +237,21 @@ def resolve(
     return replace(config, recipe=recipe.name)
 
 
+_STEPS_ALONE = (
+    *("epochs", "accumulation", "checkpoint_gradients", "optimizer", "learning_rate", "momentum", "nesterov"),
+    *("weight_decay", "clip_gradient", "schedule", "warmup", "label_smoothing", "aux_weight", "ema_decay"),
+    *("dropout", "augment", "unfreeze", "layer_decay", "patience", "skip_nonfinite"),
+)
+"""Options that say how steps are made: with `freeze` there are none."""
+
+
+def unused_by_probe(asked: TrainConfig) -> tuple[str, ...]:
+    """Options that were given, as the command line spells them, and of which a linear probe makes no use."""
+    automatic = {item.name: item.default for item in fields(asked)}
+    given = (name for name in _STEPS_ALONE if getattr(asked, name) != automatic[name])
+    return tuple(f"--{name.replace('_', '-')}" for name in given)
+
+
 def facts_of(config: TrainConfig, small: bool, normalized: bool) -> dict[str, str]:
     """What a recipe's choices may depend on, besides the number of images."""
     facts = {"size": "small" if small else "large", "network": "normalized" if normalized else "plain"}

@@ -1,6 +1,5 @@
 """The training loop: one epoch after another, each step a pure function of what the checkpoint holds."""
 
-import math
 import time
 from collections.abc import Callable
 
@@ -17,7 +16,7 @@ from inception.train.log import MetricsLog, Row
 from inception.train.recipes import label_of
 from inception.train.schedule import rate_factor
 from inception.train.state import Progress, require_finite
-from inception.train.trainee import Setting, chosen_augment, make_trainee, validate
+from inception.train.trainee import Setting, chosen_augment, make_trainee, score_error, validate
 
 _STOP, _SAVE = 1, 1 << 20
 """What a process wishes after a step; wishes are added up, so all processes do the same."""
@@ -199,9 +198,8 @@ class TrainingLoop:
             row |= {"val_loss": loss, "val_map" if self.setting.multilabel else "val_top1": score}
             progress.stale = 0 if score > progress.best_score else progress.stale + 1
             best = max(progress.best_score, 0.0)
-            error = math.sqrt(best * (1.0 - best) / max(len(self.setting.val), 1))
             progress.best_score = max(best, score)
-            if score < best - error:
+            if score < best - score_error(best, len(self.setting.val)):
                 return
         progress.best_epoch = epoch
         self.on_best(weights, progress)

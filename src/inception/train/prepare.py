@@ -20,7 +20,7 @@ from inception.nets.registry import build_network, canonical_name
 from inception.runtime.device import choose_device, choose_precision, place
 from inception.train.checkpoint import CHECKPOINT_FOLDER, list_checkpoints, read_config_of
 from inception.train.choose import Candidate, candidates
-from inception.train.config import DEFAULT_NETWORK, TrainConfig, resolve
+from inception.train.config import DEFAULT_NETWORK, TrainConfig, resolve, unused_by_probe
 from inception.train.layers import EVERYTHING
 from inception.train.log import METRICS_FILE, Observer
 from inception.train.native.library import reason_without
@@ -176,6 +176,8 @@ def prepare(
         whiten(network, preprocess.normalize(_spread_images(planned.train, preprocess)))
     setting = _make_setting(config, folder, dataset, planned.train, preprocess, observer, ranks)
     observer.message(_described(network, config, setting))
+    if config.freeze and not planned.resumed and (unused := unused_by_probe(planned.asked)):
+        observer.message(f"a linear probe takes no steps, so these say nothing to it: {', '.join(unused)}")
     # A convolutional classifier (Network in Network's) is not one that a probe could solve.
     linear = isinstance(network.fc, nn.Linear)
     fresh_head = start is not None and _other_answers(start, dataset) and linear

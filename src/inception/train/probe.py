@@ -10,7 +10,7 @@ from torch import Tensor
 
 from inception.nets.network import Network
 from inception.runtime.device import autocast
-from inception.train.trainee import EVALUATION_BATCH, Setting
+from inception.train.trainee import EVALUATION_BATCH, Setting, score_error
 
 PENALTIES = (300.0, 100.0, 30.0, 10.0, 3.0)
 """Candidate L2 penalties, strongest first, for features scaled to unit variance (sklearn's 1/C)."""
@@ -61,12 +61,12 @@ def fit_probe(views: Tensor, targets: Tensor, num_classes: int, seed: int) -> Pr
             logits = views[0, held] @ weights[:, :-1].T + weights[:, -1]
             correct[row, held] = rightness(logits, targets[held])
     accuracy = correct.mean(1)
-    error = (accuracy * (1 - accuracy) / len(targets)).sqrt()
+    errors = [score_error(share, len(targets)) for share in accuracy.tolist()]
     best = int(accuracy.argmax())
-    chosen = int((accuracy >= accuracy[best] - error[best]).nonzero()[0])
+    chosen = int((accuracy >= accuracy[best] - errors[best]).nonzero()[0])
     start = torch.zeros(num_classes, views.shape[2] + 1, dtype=torch.float64)
     weights = _solve(views, targets, PENALTIES[chosen], start)
-    scores = tuple(zip(PENALTIES, accuracy.tolist(), error.tolist(), strict=True))
+    scores = tuple(zip(PENALTIES, accuracy.tolist(), errors, strict=True))
     return Probe((weights[:, :-1] / scale).float(), weights[:, -1].float(), PENALTIES[chosen], scores)
 
 

@@ -1,6 +1,7 @@
 """A network with all that moves its weights: the loop trains one, pilots and range tests try copies."""
 
 import copy
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -129,3 +130,14 @@ def validate(
         answers, targets = (torch.cat(parts).numpy() for parts in zip(*kept, strict=True))
         return loss_sum / seen, mean_average_precision(answers, targets > np.float32(0.5))
     return loss_sum / seen, right / seen
+
+
+def score_error(score: float, images: int) -> float:
+    """Standard error of a share (0..1) of so many images, two right ones and two wrong ones added.
+
+    So even where all of twenty are right, one image is no difference (Agresti and Coull 1998,
+    "Approximate is better than 'exact' for interval estimation of binomial proportions").
+    """
+    count = images + 4.0
+    share = (score * images + 2.0) / count
+    return math.sqrt(share * (1.0 - share) / count)
