@@ -61,7 +61,18 @@ INLINE floats widened(halves part) {
 #endif
 }
 
+/* Where vectors are not full, the compiler would go through memory for what masks read and write at once. */
+#if defined(__AVX512BW__) && defined(__AVX512VL__)
+#define MASKED 1
+#define FIRST(count) ((__mmask16)((1u << (count)) - 1))
+#endif
+
 INLINE floats load(const void* data, int64_t at, int count, int bfloat16) {
+#ifdef MASKED
+    if (count < LANES && bfloat16)
+        return widened((halves)_mm256_maskz_loadu_epi16(FIRST(count), (const uint16_t*)data + at));
+    if (count < LANES) return (floats)_mm512_maskz_loadu_ps(FIRST(count), (const float*)data + at);
+#endif
     if (bfloat16) {
         halves part = {0};
         memcpy(&part, (const uint16_t*)data + at, 2 * count);
@@ -84,7 +95,13 @@ INLINE halves rounded(floats values) { /* to the nearest bfloat16; the instructi
 }
 
 INLINE void store(void* data, int64_t at, int count, int bfloat16, floats values) {
-    if (bfloat16) {
+#ifdef MASKED
+    if (count < LANES && bfloat16)
+        _mm256_mask_storeu_epi16((uint16_t*)data + at, FIRST(count), (__m256i)rounded(values));
+    else if (count < LANES) _mm512_mask_storeu_ps((float*)data + at, FIRST(count), (__m512)values);
+    else
+#endif
+        if (bfloat16) {
         halves part = rounded(values);
         memcpy((uint16_t*)data + at, &part, 2 * count);
     } else {
@@ -94,15 +111,10 @@ INLINE void store(void* data, int64_t at, int count, int bfloat16, floats values
 
 INLINE floats load_floats(const float* values, int64_t at, int count) { return load(values, at, count, 0); }
 
-/* Calls `step(column, lanes)` for all columns: whole vectors of `width`, a half one, which the compiler knows
-   as well, and what is left. */
+/* Calls `step(column, lanes)` for all columns: whole vectors of `width`, and what is left. */
 #define FOR_COLUMNS(channels, width, step)                                             \
     do {                                                                               \
         int64_t column = 0;                                                            \
         for (; column + (width) <= (channels); column += (width)) step(column, width); \
-        if (column + (width) / 2 <= (channels)) {                                      \
-            step(column, (width) / 2);                                                 \
-            column += (width) / 2;                                                     \
-        }                                                                              \
         if (column < (channels)) step(column, (int)((channels) - column));             \
     } while (0)

@@ -27,7 +27,8 @@ def orthogonalized(matrix: Tensor) -> Tensor:
         x = x.T
     for _ in range(_ITERATIONS):
         gram = x @ x.T
-        x = a * x + (b * gram + c * gram @ gram) @ x
+        polynomial = torch.addmm(gram, gram, gram, beta=b, alpha=c)
+        x = torch.addmm(x, polynomial, x, beta=a)
     result: Tensor = (x.T if tall else x).to(matrix.dtype)
     return result
 

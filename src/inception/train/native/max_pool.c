@@ -211,9 +211,11 @@ INLINE void gather_line(const void* gradient, int64_t stride, const uint8_t* pla
     int64_t image = line / p.height, row = line % p.height + p.top;
     int64_t first_i = at_least(0, row - p.kernel + p.step) / p.step,
             last_i = at_most(p.out_height - 1, row / p.step);
+    int64_t first_j = 0, last_j = -1;
     for (int64_t x = 0; x < p.width; x++) {
-        int64_t place = x + p.left, first_j = at_least(0, place - p.kernel + p.step) / p.step;
-        int64_t last_j = at_most(p.out_width - 1, place / p.step), target = (line * p.width + x) * p.channels;
+        int64_t place = x + p.left, target = (line * p.width + x) * p.channels;
+        while (first_j * p.step + p.kernel <= place) first_j++;
+        while (last_j + 1 < p.out_width && (last_j + 1) * p.step <= place) last_j++;
         Window windows[MOST_WINDOWS];
         int count = 0;
         for (int64_t i = first_i; i <= last_i; i++)
