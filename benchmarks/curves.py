@@ -73,7 +73,7 @@ def main() -> None:
     curves = {name: curve(Path(run)) for name, _, run in (text.partition("=") for text in options.runs)}
     first = time_to(next(iter(curves.values())), options.target)
     table = Table(
-        "run", "epochs", "minutes", "last top-1", f"to {options.target:.0%}, minutes", "over the first"
+        "run", "epochs", "minutes", "last top-1", f"to {options.target:.1%}, minutes", "over the first"
     )
     report = {}
     for name, points in curves.items():
