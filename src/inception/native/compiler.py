@@ -64,7 +64,7 @@ def compiled(sources: Sources) -> ctypes.CDLL:
         for name, (result, arguments) in sources.signatures.items():
             function = getattr(library, name)
             function.restype, function.argtypes = result, list(arguments)
-    except (OSError, subprocess.SubprocessError, AttributeError) as error:
+    except (OSError, RuntimeError, ValueError, subprocess.SubprocessError, AttributeError) as error:
         raise KernelError(f"{compiler or 'the system'} cannot make them ({first_line(error)})") from error
     return library
 
@@ -120,7 +120,7 @@ def _digest(*parts: bytes) -> str:
 
 
 def _processor() -> str:
-    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     return next((line for line in lines if line.startswith(("flags", "Features"))), platform.machine())
 
 

@@ -1,6 +1,7 @@
 """Cuts are resized and recoloured alike, to the bit, by compiled code and by PyTorch and NumPy."""
 
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -96,6 +97,48 @@ def test_colours_are_numpys_to_the_bit(channels, height, width, seed, keep, blen
     assert np.array_equal(ours, expected)
 
 
+@compiled_here
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("change", [(0.5, -0.5, 0.0), (0.5, -0.3, 10.5), (0.5, -0.4, -20.3), (1.1, 0.1, 0.2)])
+def test_sums_are_rounded_in_numpys_order(channels, change):
+    """Settings under which products and sums taken together, or in another order, give other bytes."""
+    view = np.random.default_rng(0).integers(0, 256, (channels, 512, 512), dtype=np.uint8)
+    view[:, 0, :256] = np.arange(256)
+
+    def changed():
+        copy = view.copy()
+        recolour(copy, *change)
+        return copy
+
+    assert np.array_equal(changed(), without_compiler(changed))
+
+
+def test_views_that_c_code_could_not_write_to_are_refused():
+    pixels, wide = pixels_of(9, 9, 1), np.zeros((3, 8, 16), dtype=np.uint8)
+    fixed = np.zeros((3, 8, 8), dtype=np.uint8)
+    fixed.flags.writeable = False
+    for out in (wide[:, :, :8], wide[:, :, ::-1], fixed, fixed.astype(np.float32)):
+        with pytest.raises(ValueError, match="contiguous"):
+            resize_cut(pixels, "bilinear", False, out)
+
+
+def test_short_memory_is_an_error(monkeypatch):
+    monkeypatch.setattr(module, "library", lambda: SimpleNamespace(resize=lambda *_: 0))
+    with pytest.raises(MemoryError, match="9 x 7"):
+        resized(pixels_of(7, 9, 1), (4, 4), "bilinear", False)
+
+
+@compiled_here
+def test_threads_compile_once(monkeypatch, tmp_path):
+    monkeypatch.setenv("INCEPTION_CACHE", str(tmp_path))
+    calls, before = [], compiler._compile
+    monkeypatch.setattr(compiler, "_compile", lambda *arguments: calls.append(before(*arguments)))
+    module._outcome.cache_clear()
+    with ThreadPoolExecutor(8) as pool:
+        assert len({id(found) for found in pool.map(lambda _: module.library(), range(8))}) == 1
+    assert len(calls) == 1
+
+
 def test_grey_is_that_of_the_eye():
     view = np.array([[[255, 0]], [[0, 0]], [[0, 255]]], dtype=np.uint8)
     assert mean_grey(view) == pytest.approx((0.299 + 0.114) * 255 / 2)
@@ -110,10 +153,10 @@ def test_sums_of_large_views_do_not_overflow():
 def test_without_a_compiler(monkeypatch, tmp_path):
     monkeypatch.setenv("INCEPTION_CACHE", str(tmp_path))
     monkeypatch.setattr(compiler, "COMPILERS", ("no-such-compiler",))
-    module.library.cache_clear()
+    module._outcome.cache_clear()
     try:
         assert module.library() is None
         pixels = np.full((9, 9, 3), 77, dtype=np.uint8)
         assert (resized(pixels, (4, 4), "bilinear", False) == 77).all()
     finally:
-        module.library.cache_clear()
+        module._outcome.cache_clear()

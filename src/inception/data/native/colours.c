@@ -7,7 +7,7 @@
 void channel_sums(const uint8_t* view, int channels, int64_t count, int64_t* sums) {
     for (int c = 0; c < channels; c++) {
         int64_t sum = 0;
-        for (int64_t start = 0; start < count; start += 1 << 20) { /* what 32 bits can hold */
+        for (int64_t start = 0; start < count; start += 1 << 20) { /* few enough for 32 bits */
             int64_t end = start + (1 << 20) < count ? start + (1 << 20) : count;
             uint32_t part = 0;
             for (int64_t i = start; i < end; i++) part += view[c * count + i];
@@ -17,16 +17,15 @@ void channel_sums(const uint8_t* view, int channels, int64_t count, int64_t* sum
     }
 }
 
-static inline uint8_t cut(float value) {
+static inline uint8_t to_byte(float value) {
     value = value < 0.0f ? 0.0f : value;
     return (uint8_t)(int32_t)(value > 255.0f ? 255.0f : value);
 }
 
-static void recolour_grey(uint8_t* restrict view, int64_t count, float weight, float keep, float blend,
-                          float add) {
+static void recolour_grey(uint8_t* restrict view, int64_t count, float keep, float blend, float add) {
     for (int64_t i = 0; i < count; i++) {
-        float value = view[i], grey = value * weight;
-        view[i] = cut(value * keep + (blend * grey + add));
+        float value = view[i];
+        view[i] = to_byte(value * keep + (blend * value + add));
     }
 }
 
@@ -36,14 +35,15 @@ static void recolour_rgb(uint8_t* restrict red, uint8_t* restrict green, uint8_t
         float r = red[i], g = green[i], b = blue[i];
         float grey = r * weights[0] + weights[1] * g + weights[2] * b;
         float common = blend * grey + add;
-        red[i] = cut(r * keep + common);
-        green[i] = cut(g * keep + common);
-        blue[i] = cut(b * keep + common);
+        red[i] = to_byte(r * keep + common);
+        green[i] = to_byte(g * keep + common);
+        blue[i] = to_byte(b * keep + common);
     }
 }
 
-/* In place: keep * value + blend * grey + add, cut to 0..255 and rounded down; `change` holds these three. */
+/* In place: keep * value + blend * grey + add, limited to 0..255 and rounded down; `change` holds these
+   three, `weights` those of red, green and blue in grey. */
 void recolour(uint8_t* view, int channels, int64_t count, const float* weights, const float* change) {
-    if (channels == 1) recolour_grey(view, count, weights[0], change[0], change[1], change[2]);
+    if (channels == 1) recolour_grey(view, count, change[0], change[1], change[2]);
     else recolour_rgb(view, view + count, view + 2 * count, count, weights, change[0], change[1], change[2]);
 }

@@ -9,8 +9,8 @@
 #include "vectors.h"
 
 #define MAX_PRECISION 22
-#define PIXELS_TOGETHER 8
-#define TOGETHER 32 /* bytes of a line */
+#define PIXELS 8 /* of a row, together */
+#define BYTES 32 /* of a line, together */
 
 /* Weights of one direction: output i is the sum of `taps` (a multiple of two) inputs from `starts[i]` on. */
 typedef struct {
@@ -34,9 +34,10 @@ static void free_filter(Filter* filter) {
     free(filter->weights);
 }
 
-/* The first input that output `i` is made of and how many there are; their weights go to `line`. */
-INLINE int weigh(int i, int inputs, double scale, int is_cubic, int most, double* line, int* start) {
-    double support = (is_cubic ? 2.0 : 1.0) * (scale >= 1.0 ? scale : 1.0);
+/* The first input that output `i` is made of and how many there are; their weights go to `line`, which has
+   room for `most`. */
+INLINE int weigh(int i, int inputs, double scale, double support, int is_cubic, int most, double* line,
+                 int* start) {
     double center = scale * (i + 0.5), inverse = scale >= 1.0 ? 1.0 / scale : 1.0, total = 0.0;
     int first = (int)(center - support + 0.5), end = (int)(center + support + 0.5);
     if (first < 0) first = 0;
@@ -55,7 +56,7 @@ INLINE int weigh(int i, int inputs, double scale, int is_cubic, int most, double
 static int make_filter(Filter* filter, int inputs, int outputs, int is_cubic, int mirrored) {
     double scale = (double)inputs / outputs;
     double support = (is_cubic ? 2.0 : 1.0) * (scale >= 1.0 ? scale : 1.0);
-    int most = 2 * (int)ceil(support) + 1, taps = most + most % 2;
+    int most = 2 * (int)ceil(support) + 1, taps = most + 1;
     double* lines = calloc((size_t)outputs * taps, sizeof(double));
     filter->starts = malloc((size_t)outputs * sizeof(int32_t));
     filter->weights = malloc((size_t)outputs * taps * sizeof(int16_t));
@@ -69,7 +70,7 @@ static int make_filter(Filter* filter, int inputs, int outputs, int is_cubic, in
     for (int i = 0; i < outputs; i++) {
         double* line = lines + (size_t)i * taps;
         int from = mirrored ? outputs - 1 - i : i;
-        int count = weigh(from, inputs, scale, is_cubic, most, line, &filter->starts[i]);
+        int count = weigh(from, inputs, scale, support, is_cubic, most, line, &filter->starts[i]);
         for (int j = 0; j < count; j++)
             if (line[j] > largest) largest = line[j];
         if (count > longest) longest = count;
@@ -141,26 +142,26 @@ INLINE void some_pixels(const uint8_t* row, const Filter* filter, int i, uint8_t
 }
 #else
 INLINE void some_pixels(const uint8_t* row, const Filter* filter, int i, uint8_t* out, size_t plane) {
-    for (int k = 0; k < PIXELS_TOGETHER; k++) one_pixel(row, filter, i + k, out + k, plane);
+    for (int k = 0; k < PIXELS; k++) one_pixel(row, filter, i + k, out + k, plane);
 }
 #endif
 
 /* A row of pixels to `outputs` of each channel. */
 static void along_row(const uint8_t* row, const Filter* filter, int outputs, uint8_t* out, size_t plane) {
     int i = 0;
-    for (; i + PIXELS_TOGETHER <= outputs; i += PIXELS_TOGETHER) some_pixels(row, filter, i, out + i, plane);
+    for (; i + PIXELS <= outputs; i += PIXELS) some_pixels(row, filter, i, out + i, plane);
     for (; i < outputs; i++) one_pixel(row, filter, i, out + i, plane);
 }
 
-/* `TOGETHER` outputs of a column, `width` bytes from line to line. */
-INLINE void some_columns(const uint8_t* lines, const int16_t* weights, const Filter* filter, int width,
+/* One output of each of `BYTES` neighbouring columns; lines have `line` bytes, those of all channels. */
+INLINE void some_columns(const uint8_t* lines, const int16_t* weights, const Filter* filter, int line,
                          uint8_t* out) {
 #ifdef __AVX2__
     __m256i sums[4], zero = _mm256_setzero_si256();
     for (int k = 0; k < 4; k++) sums[k] = _mm256_set1_epi32(1 << (filter->precision - 1));
     for (int j = 0; j < filter->taps; j += 2) {
-        __m256i one = _mm256_loadu_si256((const __m256i*)(lines + (size_t)j * width));
-        __m256i other = _mm256_loadu_si256((const __m256i*)(lines + (size_t)(j + 1) * width));
+        __m256i one = _mm256_loadu_si256((const __m256i*)(lines + (size_t)j * line));
+        __m256i other = _mm256_loadu_si256((const __m256i*)(lines + (size_t)(j + 1) * line));
         __m256i low = _mm256_unpacklo_epi8(one, other), high = _mm256_unpackhi_epi8(one, other);
         int32_t pair;
         memcpy(&pair, weights + j, 4);
@@ -176,24 +177,24 @@ INLINE void some_columns(const uint8_t* lines, const int16_t* weights, const Fil
         _mm256_packus_epi16(_mm256_packs_epi32(sums[0], sums[1]), _mm256_packs_epi32(sums[2], sums[3]));
     _mm256_storeu_si256((__m256i*)out, values);
 #else
-    for (int x = 0; x < TOGETHER; x++) {
+    for (int x = 0; x < BYTES; x++) {
         int32_t sum = 1 << (filter->precision - 1);
-        for (int j = 0; j < filter->taps; j++) sum += weights[j] * lines[(size_t)j * width + x];
+        for (int j = 0; j < filter->taps; j++) sum += weights[j] * lines[(size_t)j * line + x];
         out[x] = to_byte(sum, filter->precision);
     }
 #endif
 }
 
-/* Output row `i` of all channels: `width` bytes (a multiple of TOGETHER), from `lines` that are as long. */
-static void along_columns(const uint8_t* lines, const Filter* filter, int i, int width, uint8_t* out) {
-    const uint8_t* first = lines + (size_t)filter->starts[i] * width;
+/* Output row `i` of all channels: `line` bytes (a multiple of BYTES), from `lines` that are as long. */
+static void along_columns(const uint8_t* lines, const Filter* filter, int i, int line, uint8_t* out) {
+    const uint8_t* first = lines + (size_t)filter->starts[i] * line;
     const int16_t* weights = filter->weights + (size_t)i * filter->taps;
-    for (int x = 0; x < width; x += TOGETHER) some_columns(first + x, weights, filter, width, out + x);
+    for (int x = 0; x < line; x += BYTES) some_columns(first + x, weights, filter, line, out + x);
 }
 
-/* Resizes `height` rows of `width` pixels of three bytes, `stride` bytes from row to row, to `out`: three
-   channels of `out_height` rows of `out_width` bytes, mirrored left to right or not. Returns 0 when memory is
-   short. */
+/* Resizes `height` rows of `width` pixels of three bytes, `stride` bytes (perhaps negative) from row to row,
+   to `out`: three channels of `out_height` rows of `out_width` bytes, one after another, mirrored left to
+   right or not. Returns 0 when memory is short. */
 int resize(const uint8_t* pixels, int64_t stride, int width, int height, uint8_t* out, int out_width,
            int out_height, int is_cubic, int mirrored) {
     Filter across, down;
@@ -202,8 +203,9 @@ int resize(const uint8_t* pixels, int64_t stride, int width, int height, uint8_t
         free_filter(&across);
         return 0;
     }
-    /* Reading goes a few pixels, and a few lines, beyond the last; their weights are 0. */
-    size_t plane = (out_width + TOGETHER - 1) / TOGETHER * TOGETHER, line = 3 * plane;
+    /* Reading goes up to `taps` pixels and lines beyond the last; their weights are 0, so no output shows it.
+     */
+    size_t plane = (out_width + BYTES - 1) / BYTES * BYTES, line = 3 * plane;
     uint8_t* row = calloc(3 * ((size_t)width + across.taps) + 8, 1);
     uint8_t* lines = calloc((size_t)(height + down.taps) * line, 1);
     uint8_t* made = malloc(line);
