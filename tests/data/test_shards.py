@@ -46,6 +46,12 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
+def test_shards_do_not_lie_among_what_they_hold(shapes):
+    with pytest.raises(UsageError, match="inside the data"):
+        write_shards(open_dataset(shapes), shapes / "shards")
+    assert not (shapes / "shards").exists()
+
+
 def test_every_image_is_there_once_with_its_class_split_and_bytes(shapes, sharded):
     source, shards = open_dataset(shapes), open_dataset(sharded)
     assert shards.labels == source.labels

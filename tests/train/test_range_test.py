@@ -34,6 +34,13 @@ def test_the_steepest_fall_is_suggested():
     assert suggest(rates, cliff) <= rates[31] / 3 * 1.05
 
 
+def test_the_first_steps_decide_nothing():
+    """A mean of one or two losses falls by chance, at rates that move nothing."""
+    rates = [10.0 ** (exponent / 20) for exponent in range(-100, 0)]
+    losses = [2.0 - 1 / (1 + math.exp(-3 * (math.log10(rate) + 2))) for rate in rates]
+    assert suggest(rates, [4.0, 3.0, 2.1, *losses[3:]]) == suggest(rates, losses) > 1e-3
+
+
 def test_a_loss_that_never_falls_gives_no_rate():
     with pytest.raises(TrainingError, match="no learning rate at which the loss falls"):
         suggest([0.1, 1.0, 10.0], [1.0, 2.0, 3.0])

@@ -22,6 +22,7 @@ from inception.train.checkpoint import CHECKPOINT_FOLDER, list_checkpoints, read
 from inception.train.config import TrainConfig
 from inception.train.interrupt import Interrupted, stop_on_signals
 from inception.train.log import MetricsLog, Silent, read_rows
+from inception.train.loop import TrainingLoop
 from inception.train.prepare import prepare
 from inception.train.run import train_bundle
 from inception.train.state import Progress
@@ -118,6 +119,29 @@ def test_resume_needs_no_other_option(shapes, tmp_path):
     result = train_bundle(TrainConfig(output=str(tmp_path / "run"), resume=True))
     assert len(read_rows(tmp_path / "run" / "metrics.jsonl")) == 3
     assert result.bundle == tmp_path / "run" / "bundle"
+
+
+def test_torchrun_restarting_a_command_continues_its_run(shapes, tmp_path, monkeypatch):
+    """The command line says which options were given, and among them is no --resume."""
+    given = ("data", "output")
+    with pytest.raises(Interrupted):
+        train_bundle(config(shapes, tmp_path / "run"), StopAfter(3), said=given)
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    train_bundle(config(shapes, tmp_path / "run"), said=given)
+    assert len(read_rows(tmp_path / "run" / "metrics.jsonl")) == 3
+
+
+def test_a_run_that_left_nothing_does_not_keep_its_folder(shapes, tmp_path, monkeypatch):
+    def failing(self, *_):
+        raise TrainingError("the loss became nan")
+
+    monkeypatch.setattr(TrainingLoop, "_train_epoch", failing)
+    with pytest.raises(TrainingError):
+        train_bundle(config(shapes, tmp_path / "run"))
+    monkeypatch.undo()
+    train_bundle(config(shapes, tmp_path / "run", epochs=1))
+    with pytest.raises(UsageError, match="holds a run already"):
+        train_bundle(config(shapes, tmp_path / "run", epochs=1))
 
 
 def test_resume_of_a_new_folder_starts_a_run(shapes, tmp_path):

@@ -1,6 +1,7 @@
 """A whole run on three coloured shapes: it learns, and leaves what it should."""
 
 import json
+import math
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from inception.data.sources import open_dataset
 from inception.errors import DataError, TrainingError, UsageError
 from inception.evaluate.measure import evaluate_bundle
 from inception.runtime.loading import load
+from inception.train import loop as loop_module
 from inception.train.log import Silent
 from inception.train.run import train_bundle
 from inception.weights.bundle import Bundle, load_bundle, save_bundle
@@ -176,6 +178,14 @@ def test_after_such_a_loss_the_last_checkpoint_is_still_there(shapes, tmp_path, 
     assert same_weights(load_bundle(result.bundle), load_bundle(straight.bundle))
 
 
+def test_a_loss_on_val_that_is_not_finite_keeps_the_bundle_of_before(shapes, tmp_path, monkeypatch):
+    losses = iter([(1.0, 0.5), (math.nan, 0.5)])
+    monkeypatch.setattr(loop_module, "validate", lambda *_: next(losses))
+    with pytest.raises(TrainingError, match="the loss on val became nan in epoch 2"):
+        train_bundle(tiny_config(shapes, tmp_path / "run", epochs=3))
+    assert load_bundle(tmp_path / "run" / "bundle").provenance["epoch"] == 1
+
+
 def test_freeze_trains_the_classifier_alone(trained, trained_bundle, fine_shapes, tmp_path):
     config = tiny_config(fine_shapes, tmp_path / "run", weights=str(trained.bundle), freeze=True, width=1.0)
     observer, messages = Silent(), []
@@ -262,6 +272,7 @@ WRONG = {
     "no such device": ({"device": "abacus"}, UsageError, "--device cpu"),
     "freeze without weights": ({"freeze": True}, UsageError, "weights"),
     "unfreeze without weights": ({"unfreeze": "inception5a"}, UsageError, "weights"),
+    "kept statistics without weights": ({"batch_norm": "frozen"}, UsageError, "weights"),
 }
 
 

@@ -264,6 +264,25 @@ def test_a_step_that_is_not_finite_is_as_if_it_had_not_been(monkeypatch, gradien
         assert torch.equal(skipping.state.average.values[name], value), name
 
 
+def test_fresh_statistics_begin_as_the_mean_of_all_batches():
+    step = make_step(model="googlenet_bn")
+    seen, running = [], torch.zeros(1)
+    first = step.network.conv1.conv
+    first.register_forward_hook(lambda _, __, y: seen.append(y.detach().mean((0, 2, 3))))
+    for number in range(12):
+        step(make_batch(position=number), 0.0)
+        # From the eleventh on with the network's own momentum.
+        running = torch.stack(seen).mean(0) if number < 10 else 0.9 * running + 0.1 * seen[-1]
+        torch.testing.assert_close(step.network.conv1.bn.running_mean, running, rtol=1e-4, atol=1e-5)
+
+
+def test_statistics_that_weights_brought_are_moved_as_ever():
+    step = make_step(model="googlenet_bn", weights="somewhere")
+    step(make_batch(), 0.0)
+    assert step.network.conv1.bn.momentum == 0.1
+    assert float((step.network.conv1.bn.running_var - 0.9).min()) >= 0.0
+
+
 def test_too_many_in_a_row_stop_all_the_same(monkeypatch):
     poison(monkeypatch, set(range(1, 1000)))
     step = make_step(skip_nonfinite=True)

@@ -128,10 +128,18 @@ class TerminalObserver:
         ):
             if key in row:
                 percent = key.endswith(("top1", "exact"))
-                value = f"{100 * row[key]:.2f}%" if percent else f"{row[key]:.4f}"
+                value = (
+                    f"{100 * row[key]:.2f}%"
+                    if percent
+                    else f"{row[key]:.4f}"
+                    if abs(row[key]) < 1e6
+                    else f"{row[key]:.3g}"
+                )
                 parts.append(f"{name} {value}")
         if "images_per_s" in row:
             parts.append(f"{row['images_per_s']:.0f} images/s")
+        if row.get("skipped"):
+            parts.append(f"{row['skipped']:.0f} steps left out so far")
         say("  ".join(parts))
 
     def _open(self, name: str, total: int | None) -> None:

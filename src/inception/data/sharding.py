@@ -87,6 +87,9 @@ def write_shards(
     """
     if dataset.multilabel:
         raise UsageError(f"{dataset.name} has several labels an image: shards hold one")
+    source = Path(dataset.store.location)
+    if source.is_dir() and folder.resolve().is_relative_to(source.resolve()):
+        raise UsageError(f"the shards would lie inside the data {source}: choose an --output outside")
     plan = _plan_digest(dataset, shard_bytes, shard_images)
     _refuse_foreign(folder, plan)
     make_folder(folder)

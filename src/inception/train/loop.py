@@ -1,5 +1,6 @@
 """The training loop: one epoch after another, each step a pure function of what the checkpoint holds."""
 
+import math
 import time
 from collections.abc import Callable
 
@@ -161,6 +162,11 @@ class TrainingLoop:
     def _finish_epoch(self, stop: StopRequest) -> Row:
         self._require_finite()
         progress = self.state.progress
+        if not progress.seen and progress.skipped:
+            raise TrainingError(
+                f"no step of epoch {progress.epoch + 1} had a finite loss; the last checkpoint is kept: "
+                "try a lower --learning-rate"
+            )
         right = "train_exact" if self.setting.multilabel else "train_top1"
         row: Row = {
             "epoch": progress.epoch + 1,
@@ -195,6 +201,11 @@ class TrainingLoop:
                 self.save()
                 raise Interrupted(f"stopped while measuring epoch {epoch}; continue with --resume")
             loss, score = measured
+            if not math.isfinite(loss):
+                raise TrainingError(
+                    f"the loss on val became {loss} in epoch {epoch}; the bundle of the best epoch before, "
+                    "if there was one, is kept: try a lower --learning-rate"
+                )
             row |= {"val_loss": loss, "val_map" if self.setting.multilabel else "val_top1": score}
             progress.stale = 0 if score > progress.best_score else progress.stale + 1
             best = max(progress.best_score, 0.0)

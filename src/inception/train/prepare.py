@@ -159,6 +159,7 @@ def prepare(
     config: TrainConfig, observer: Observer, ranks: Ranks = ALONE, said: Collection[str] | None = None
 ) -> Prepared:
     """Plan the run (see `plan`), build the network; the run folder is made last."""
+    unused = unused_by_probe(config)
     planned = plan(config, observer, ranks, said)
     config, start, dataset = planned.config, planned.start, planned.dataset
     folder = Path(config.output or _default_folder(config, start))
@@ -176,7 +177,7 @@ def prepare(
         whiten(network, preprocess.normalize(_spread_images(planned.train, preprocess)))
     setting = _make_setting(config, folder, dataset, planned.train, preprocess, observer, ranks)
     observer.message(_described(network, config, setting))
-    if config.freeze and not planned.resumed and (unused := unused_by_probe(planned.asked)):
+    if config.freeze and unused and not planned.resumed:
         observer.message(f"a linear probe takes no steps, so these say nothing to it: {', '.join(unused)}")
     # A convolutional classifier (Network in Network's) is not one that a probe could solve.
     linear = isinstance(network.fc, nn.Linear)
@@ -256,6 +257,8 @@ def _check_start(config: TrainConfig, start: Bundle | None) -> None:
         for name in ("freeze", "unfreeze"):
             if getattr(config, name):
                 raise UsageError(f"--{name} needs a trained network: give --weights BUNDLE")
+        if config.batch_norm == "frozen":
+            raise UsageError("--batch-norm frozen needs statistics to keep: give --weights BUNDLE")
         return
     if config.whiten == "yes":
         raise UsageError("--whiten replaces the first convolution of a fresh network: drop --weights or it")
@@ -278,7 +281,9 @@ def _default_folder(config: TrainConfig, start: Bundle | None) -> str:
 
 
 def _refuse_used(folder: Path) -> None:
-    if (folder / METRICS_FILE).exists() or list_checkpoints(folder / CHECKPOINT_FOLDER):
+    log = folder / METRICS_FILE
+    # One that failed before its first epoch and checkpoint leaves nothing to continue.
+    if (log.exists() and log.stat().st_size > 0) or list_checkpoints(folder / CHECKPOINT_FOLDER):
         raise UsageError(
             f"{folder} holds a run already: continue it with --resume, or choose another --output"
         )

@@ -97,15 +97,19 @@ def smooth(losses: Sequence[float]) -> tuple[float, ...]:
 
 
 def suggest(rates: Sequence[float], smoothed: Sequence[float]) -> float:
-    """The rate at which the smoothed loss falls fastest, at most a third of that where it is smallest."""
+    """The rate at which the smoothed loss falls fastest, at most a third of that where it is smallest.
+
+    The first tenth is left out: a mean of few losses moves by chance.
+    """
     lowest = min(range(len(smoothed)), key=smoothed.__getitem__, default=0)
-    if lowest < 2:
+    settled = len(smoothed) // 10
+    if lowest < settled + 2:
         raise TrainingError(
             "the range test found no learning rate at which the loss falls: check the data with "
             "`inception check`, or give --learning-rate"
         )
-    falls = [smoothed[index - 1] - smoothed[index + 1] for index in range(1, lowest)]
-    steepest = rates[1 + max(range(len(falls)), key=falls.__getitem__)]
+    falls = [smoothed[index - 1] - smoothed[index + 1] for index in range(settled + 1, lowest)]
+    steepest = rates[settled + 1 + max(range(len(falls)), key=falls.__getitem__)]
     return float(f"{min(steepest, rates[lowest] / 3.0):.2g}")
 
 
@@ -130,7 +134,7 @@ def range_test_figure(result: RangeTest) -> "Figure":
     axes.plot(result.rates, result.smoothed, color=plots.BLUE, label="smoothed")
     axes.axvline(result.suggestion, color=plots.ORANGE, label=f"suggestion {result.suggestion:g}")
     axes.set_xscale("log")
-    axes.set_ylim(0.0, 1.1 * max(result.smoothed))
+    axes.set_ylim(0.0, 1.1 * min(max(result.smoothed), DIVERGED * min(result.smoothed)))
     plots.style(axes, title="Learning-rate range test", x="learning rate", y="training loss")
     axes.legend(frameon=False, fontsize=8.5, labelcolor=plots.INK)
     return figure

@@ -87,6 +87,13 @@ class Step:
         if config.class_balance == "weights":
             self.class_weights = balanced_weights(labels, network.num_classes).to(state.device)
         self._skipped_in_a_row = 0
+        # What weights bring is worth more than the first batches; a fresh network has nothing to go by.
+        fresh = () if config.weights else network.modules()
+        self._momenta = {
+            layer: layer.momentum
+            for layer in fresh
+            if isinstance(layer, nn.BatchNorm2d) and layer.momentum is not None
+        }
 
     def __call__(self, batch: Batch, rate: float, flag: int = 0) -> Tally:
         """Train on this process's share of a batch, at the learning rate `rate`.
@@ -95,6 +102,7 @@ class Step:
         """
         for group in self.state.optimizer.param_groups:
             group["lr"] = rate * group.get("rate_scale", 1.0)
+        self._settle_statistics()
         statistics = self._statistics() if self.config.skip_nonfinite else {}
         device = self.state.device
         batch = batch._replace(images=batch.images.to(device), targets=batch.targets.to(device))
@@ -181,6 +189,16 @@ class Step:
         smallest = (min(counts) if apart else sum(counts)) // parts
         usual = config.batch_size // config.accumulation // (processes if apart else 1)
         return config.batch_norm == "frozen" or smallest <= 1 < usual
+
+    def _settle_statistics(self) -> None:
+        """A fresh network's batch-norm statistics begin as the mean of all batches so far.
+
+        A running mean that begins at 0 and 1 would need some 30 steps (at momentum 0.1; thousands at
+        TensorFlow's) before val says what was learnt.
+        """
+        taken = self.state.progress.step - self.state.progress.skipped
+        for layer, momentum in self._momenta.items():
+            layer.momentum = max(momentum, 1.0 / (taken + 1.0))
 
     def _statistics(self) -> dict[Tensor, Tensor]:
         """Batch-norm statistics before the step: a batch that is left out must not stay in them."""

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from inception.errors import TrainingError, UsageError
 from inception.files import atomic_write_text, held
 from inception.train.config import TrainConfig
+from inception.train.interrupt import Interrupted
 from inception.train.log import Observer, Row
 from inception.train.prepare import plan
 from inception.train.run import train_bundle
@@ -133,7 +134,11 @@ def _fill(
         options = _drawn(trial, over, config, base, observer)
         trial.set_user_attr("options", options)
         observer.message(f"trial {trial.number}: {_shown(options)}")
-        _run_trial(study, trial, _trial_config(config, base, options, _place(folder, trial.number)), observer)
+        tried = _trial_config(config, base, options, _place(folder, trial.number))
+        try:
+            _run_trial(study, trial, tried, observer)
+        except Interrupted as error:
+            raise Interrupted(f"stopped in trial {trial.number}; the same command goes on") from error
         _write(study, folder, config, base)
     result = _write(study, folder, config, base)
     if result is None:
