@@ -104,7 +104,7 @@ def test_files_and_functions_are_small(path):
 
 def test_help_needs_no_heavy_import():
     """What `inception --help` imports: the table of commands, click, and nothing that takes time."""
-    light = {"io", "os", "sys", "importlib", "click", "inception", "inception.errors"}
+    light = {"errno", "io", "os", "sys", "importlib", "click", "inception", "inception.errors"}
     names = {
         name
         for name in imported(SOURCE / "cli" / "main.py")

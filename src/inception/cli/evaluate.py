@@ -119,11 +119,7 @@ def evaluate(
         measurement, classifier, weights, seconds = measure_one(request)
         extra = {"crops": ways[0], "bundles": [str(path) for path in request.bundles], "weights": weights}
     extra["seconds"] = seconds
-    if _may_hold_training_images(measurement, classifier, request):
-        say(
-            f"{measurement.dataset.name} is not the set the bundle was trained on, so all of it is measured; "
-            "if images of it were trained on, --split test measures those that training held back"
-        )
+    _warn_of_training_images(measurement, classifier, request)
     if per_class:
         write_text(per_class, measurement.evaluation.per_class_csv())
     if predictions:
@@ -137,13 +133,17 @@ def evaluate(
         _print(measurement, intervals, extra)
 
 
-def _may_hold_training_images(
+def _warn_of_training_images(
     measurement: Measurement[Evaluation], classifier: Classifier, request: Request
-) -> bool:
-    """Whether all of a set was measured because it is another than the bundle's, perhaps only somewhat."""
+) -> None:
+    """Say that all of a set was measured because it is another than the bundle's, perhaps only somewhat."""
     trained_here = "data_fingerprint" in classifier.bundle.provenance
     chosen = measurement.split == "all" and request.split == "auto"
-    return trained_here and chosen and measurement.dataset.automatic_split
+    if trained_here and chosen and measurement.dataset.automatic_split:
+        say(
+            f"{measurement.dataset.name} is not the set the bundle was trained on, so all of it is measured; "
+            "if images of it were trained on, --split test measures those that training held back"
+        )
 
 
 def _check(request: Request, table3: bool, files: Sequence[str]) -> None:

@@ -281,8 +281,7 @@ def _default_folder(config: TrainConfig, start: Bundle | None) -> str:
 
 
 def _refuse_used(folder: Path) -> None:
-    log = folder / METRICS_FILE
-    # One that failed before its first epoch and checkpoint leaves nothing to continue.
+    log = folder / METRICS_FILE  # empty where a run failed before its first epoch
     if (log.exists() and log.stat().st_size > 0) or list_checkpoints(folder / CHECKPOINT_FOLDER):
         raise UsageError(
             f"{folder} holds a run already: continue it with --resume, or choose another --output"
