@@ -34,8 +34,9 @@ def test_the_split_is_test_else_val_else_all(inception, trained, shapes, tmp_pat
             shutil.copytree(shapes / name, data / name)
         content = inception("evaluate", trained.bundle, data, "--json").json()
         assert (content["split"], content["n"]) == (split, count)
-    content = inception("evaluate", trained.bundle, shapes / "test", "--json").json()
-    assert (content["split"], content["n"]) == ("all", 12)
+    outcome = inception("evaluate", trained.bundle, shapes / "test", "--json")
+    assert (outcome.json()["split"], outcome.json()["n"]) == ("all", 12)
+    assert "not the set the bundle was trained on" in outcome.err
 
 
 def test_tables_csv_and_page(inception, trained, shapes, tmp_path):

@@ -110,7 +110,7 @@ def test_a_trial_that_was_cut_short_is_tried_again(data, tmp_path, monkeypatch):
         return real(given, observer)
 
     monkeypatch.setattr(sweep_module, "train_bundle", stopped)
-    with pytest.raises(Interrupted):
+    with pytest.raises(Interrupted, match="the same command goes on"):
         sweep(config(data, tmp_path / "s"), 2, OVER, Silent())
     result = sweep(config(data, tmp_path / "s"), 2, OVER, Silent())
     assert len(result.trials) == 2
