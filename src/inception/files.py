@@ -116,6 +116,11 @@ def atomic_path(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def lies_inside(path: Path, folder: Path) -> bool:
+    """Whether `path`, which need not exist, is `folder` or below it; False where that is no folder."""
+    return folder.is_dir() and path.resolve().is_relative_to(folder.resolve())
+
+
 def make_folder(path: Path) -> None:
     """Make a folder and those above it, where they are missing. Raises `WriteError`."""
     with _reporting(path):

@@ -70,7 +70,8 @@ def test_the_strongest_penalty_within_one_standard_error_is_taken():
     allowed = [p for p, accuracy, _ in probe.scores if accuracy >= best[1] - best[2] - 1e-7]
     assert probe.penalty == max(allowed)
     for _, accuracy, error in probe.scores:
-        assert error == pytest.approx(math.sqrt(accuracy * (1 - accuracy) / 90), rel=0.1)
+        share = (90 * accuracy + 2) / 94
+        assert error == pytest.approx(math.sqrt(share * (1 - share) / 94), rel=1e-4)
 
 
 @pytest.mark.parametrize("images", [20, 72, 1000])

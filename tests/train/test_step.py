@@ -274,6 +274,7 @@ def test_fresh_statistics_begin_as_the_mean_of_all_batches():
         # From the eleventh on with the network's own momentum.
         running = torch.stack(seen).mean(0) if number < 10 else 0.9 * running + 0.1 * seen[-1]
         torch.testing.assert_close(step.network.conv1.bn.running_mean, running, rtol=1e-4, atol=1e-5)
+        assert step.network.conv1.bn.momentum == 0.1  # or torch.compile would compile again and again
 
 
 def test_statistics_that_weights_brought_are_moved_as_ever():

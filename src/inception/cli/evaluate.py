@@ -29,7 +29,7 @@ from inception.cli.measured import (
     write_text,
 )
 from inception.errors import UsageError
-from inception.evaluate.measure import Measurement, evaluate_bundle
+from inception.evaluate.measure import Measurement, evaluate_bundle, trained_on
 from inception.evaluate.metrics import Evaluation, Interval
 from inception.evaluate.significance import score_intervals
 from inception.runtime.classifier import Classifier
@@ -137,11 +137,11 @@ def _warn_of_training_images(
     measurement: Measurement[Evaluation], classifier: Classifier, request: Request
 ) -> None:
     """Say that all of a set was measured because it is another than the bundle's, perhaps only somewhat."""
-    trained_here = "data_fingerprint" in classifier.bundle.provenance
-    chosen = measurement.split == "all" and request.split == "auto"
-    if trained_here and chosen and measurement.dataset.automatic_split:
+    dataset, trained_here = measurement.dataset, "data_fingerprint" in classifier.bundle.provenance
+    whole = dataset.automatic_split and measurement.split == "all" and request.split == "auto"
+    if trained_here and whole and not trained_on(classifier, dataset):
         say(
-            f"{measurement.dataset.name} is not the set the bundle was trained on, so all of it is measured; "
+            f"{dataset.name} is not the set the bundle was trained on, so all of it is measured; "
             "if images of it were trained on, --split test measures those that training held back"
         )
 

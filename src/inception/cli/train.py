@@ -127,15 +127,9 @@ class TerminalObserver:
             ("val_map", "val mAP"),
         ):
             if key in row:
-                percent = key.endswith(("top1", "exact"))
-                value = (
-                    f"{100 * row[key]:.2f}%"
-                    if percent
-                    else f"{row[key]:.4f}"
-                    if abs(row[key]) < 1e6
-                    else f"{row[key]:.3g}"
-                )
-                parts.append(f"{name} {value}")
+                value, percent = row[key], key.endswith(("top1", "exact"))
+                loss = f"{value:.4f}" if abs(value) < 1e6 else f"{value:.3g}"
+                parts.append(f"{name} {100 * value:.2f}%" if percent else f"{name} {loss}")
         if "images_per_s" in row:
             parts.append(f"{row['images_per_s']:.0f} images/s")
         if row.get("skipped"):

@@ -19,7 +19,7 @@ from typing import IO, Any
 from inception.data.dataset import Dataset, Sample
 from inception.data.shards import INDEX_FILE, INDEX_SUFFIX, KIND, SCHEMA, UNFINISHED
 from inception.errors import DataError, UsageError
-from inception.files import atomic_path, atomic_write_text, held, make_folder, parse_json
+from inception.files import atomic_path, atomic_write_text, held, lies_inside, make_folder, parse_json
 
 DEFAULT_SHARD_BYTES = 256 * 2**20
 """Large enough for long reads, small enough to copy again and to divide among many."""
@@ -80,16 +80,15 @@ def write_shards(
         progress: called with the images done and in all.
 
     Raises:
-        UsageError: if `folder` holds something else, another process writes to it, or images have several
-            labels.
+        UsageError: if `folder` holds something else or lies inside the data, another process writes to it,
+            or images have several labels.
         DataError: if an image cannot be read.
         WriteError: if the folder cannot be written.
     """
     if dataset.multilabel:
         raise UsageError(f"{dataset.name} has several labels an image: shards hold one")
-    source = Path(dataset.store.location)
-    if source.is_dir() and folder.resolve().is_relative_to(source.resolve()):
-        raise UsageError(f"the shards would lie inside the data {source}: choose an --output outside")
+    if lies_inside(folder, Path(dataset.store.location)):
+        raise UsageError(f"the shards would lie inside the data {dataset.name}: choose an --output outside")
     plan = _plan_digest(dataset, shard_bytes, shard_images)
     _refuse_foreign(folder, plan)
     make_folder(folder)

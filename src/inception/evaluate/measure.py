@@ -147,7 +147,11 @@ def _split_to_measure(dataset: Dataset, classifier: Classifier) -> str:
 
     Unless the classifier was trained on that very set: then only what training held back is measured.
     """
-    trained_on = classifier.bundle.provenance.get("data_fingerprint")
-    if dataset.automatic_split and dataset.fingerprint != trained_on:
+    if dataset.automatic_split and not trained_on(classifier, dataset):
         return "all"
     return dataset.evaluation_split()
+
+
+def trained_on(classifier: Classifier, dataset: Dataset) -> bool:
+    """Whether `dataset` is, to the last file, what the classifier was trained on."""
+    return bool(classifier.bundle.provenance.get("data_fingerprint") == dataset.fingerprint)

@@ -63,12 +63,11 @@ INLINE floats widened(halves part) {
 
 /* Where vectors are not full, the compiler would go through memory for what masks read and write at once. */
 #if defined(__AVX512BW__) && defined(__AVX512VL__)
-#define MASKED 1
 #define FIRST(count) ((__mmask16)((1u << (count)) - 1))
 #endif
 
 INLINE floats load(const void* data, int64_t at, int count, int bfloat16) {
-#ifdef MASKED
+#ifdef FIRST
     if (count < LANES && bfloat16)
         return widened((halves)_mm256_maskz_loadu_epi16(FIRST(count), (const uint16_t*)data + at));
     if (count < LANES) return (floats)_mm512_maskz_loadu_ps(FIRST(count), (const float*)data + at);
@@ -95,13 +94,14 @@ INLINE halves rounded(floats values) { /* to the nearest bfloat16; the instructi
 }
 
 INLINE void store(void* data, int64_t at, int count, int bfloat16, floats values) {
-#ifdef MASKED
-    if (count < LANES && bfloat16)
-        _mm256_mask_storeu_epi16((uint16_t*)data + at, FIRST(count), (__m256i)rounded(values));
-    else if (count < LANES) _mm512_mask_storeu_ps((float*)data + at, FIRST(count), (__m512)values);
-    else
+#ifdef FIRST
+    if (count < LANES) {
+        if (bfloat16) _mm256_mask_storeu_epi16((uint16_t*)data + at, FIRST(count), (__m256i)rounded(values));
+        else _mm512_mask_storeu_ps((float*)data + at, FIRST(count), (__m512)values);
+        return;
+    }
 #endif
-        if (bfloat16) {
+    if (bfloat16) {
         halves part = rounded(values);
         memcpy((uint16_t*)data + at, &part, 2 * count);
     } else {

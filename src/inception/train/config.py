@@ -122,6 +122,14 @@ class TrainConfig:
         """JSON- and TOML-safe form."""
         return dataclasses.asdict(self)
 
+    def given(self) -> dict[str, Any]:
+        """The options that are not left at their defaults."""
+        return {
+            item.name: getattr(self, item.name)
+            for item in fields(self)
+            if getattr(self, item.name) != item.default
+        }
+
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "TrainConfig":
         """Inverse of `to_dict`; UsageError names an unknown option or a value of the wrong type."""
@@ -247,9 +255,8 @@ _STEPS_ALONE = (
 
 def unused_by_probe(asked: TrainConfig) -> tuple[str, ...]:
     """Options that were given, as the command line spells them, and of which a linear probe makes no use."""
-    automatic = {item.name: item.default for item in fields(asked)}
-    given = (name for name in _STEPS_ALONE if getattr(asked, name) != automatic[name])
-    return tuple(f"--{name.replace('_', '-')}" for name in given)
+    given = asked.given()
+    return tuple(f"--{name.replace('_', '-')}" for name in _STEPS_ALONE if name in given)
 
 
 def facts_of(config: TrainConfig, small: bool, normalized: bool) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """Everything a run needs before its first step: folder, data, network, preprocessing, device."""
 
 from collections.abc import Collection
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from inception.data.loader import Loader
 from inception.data.preprocess import Preprocess
 from inception.data.sources import Dataset, open_dataset
 from inception.errors import DataError, UsageError
+from inception.files import lies_inside
 from inception.nets.endpoints import resolve_endpoint
 from inception.nets.network import Network
 from inception.nets.registry import build_network, canonical_name
@@ -238,11 +239,7 @@ def _resumed(config: TrainConfig, said: Collection[str] | None) -> TrainConfig |
             raise UsageError(f"there is no run to resume in {config.output}: say what to train on")
         return None
     saved = TrainConfig.from_dict(read_config_of(folder))
-    given = {
-        item.name: getattr(config, item.name)
-        for item in fields(TrainConfig)
-        if (item.name in said if said is not None else getattr(config, item.name) != item.default)
-    }
+    given = config.given() if said is None else {name: getattr(config, name) for name in said}
     for name, value in given.items():
         if name not in RESUMABLE and value != getattr(saved, name):
             raise UsageError(
@@ -289,7 +286,7 @@ def _refuse_used(folder: Path) -> None:
 
 
 def _refuse_inside(folder: Path, data: Path) -> None:
-    if data.is_dir() and folder.resolve().is_relative_to(data.resolve()):
+    if lies_inside(folder, data):
         raise UsageError(
             f"the run folder {folder} would lie inside the data {data}, whose images its pictures join: "
             "choose an --output outside"

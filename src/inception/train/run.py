@@ -77,7 +77,7 @@ def train_bundle(
     """
     if was_restarted():
         config = replace(config, resume=True)
-        said = None if said is None else {*said, "resume"}
+        said = None if said is None else (*said, "resume")
     with joined(choose_device(config.device).type) as ranks:
         if ranks.first:
             prepared = prepare(config, observer or Silent(), ranks, said)

@@ -87,13 +87,9 @@ class Step:
         if config.class_balance == "weights":
             self.class_weights = balanced_weights(labels, network.num_classes).to(state.device)
         self._skipped_in_a_row = 0
+        self._norms = [layer for layer in network.modules() if isinstance(layer, nn.BatchNorm2d)]
         # What weights bring is worth more than the first batches; a fresh network has nothing to go by.
-        fresh = () if config.weights else network.modules()
-        self._momenta = {
-            layer: layer.momentum
-            for layer in fresh
-            if isinstance(layer, nn.BatchNorm2d) and layer.momentum is not None
-        }
+        self._fresh = [] if config.weights else [norm for norm in self._norms if norm.momentum]
 
     def __call__(self, batch: Batch, rate: float, flag: int = 0) -> Tally:
         """Train on this process's share of a batch, at the learning rate `rate`.
@@ -102,8 +98,8 @@ class Step:
         """
         for group in self.state.optimizer.param_groups:
             group["lr"] = rate * group.get("rate_scale", 1.0)
-        self._settle_statistics()
-        statistics = self._statistics() if self.config.skip_nonfinite else {}
+        unsettled = self._unsettled()
+        statistics = self._statistics() if self.config.skip_nonfinite or unsettled else {}
         device = self.state.device
         batch = batch._replace(images=batch.images.to(device), targets=batch.targets.to(device))
         images, targets = self._inputs(batch)
@@ -119,6 +115,7 @@ class Step:
         if self.config.clip_gradient > 0.0:
             nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip_gradient)
         self.state.optimizer.step()
+        self._settle(unsettled, statistics)
         if self.state.ranks.count > 1 and self.config.batch_norm_across == "each":
             take_first_statistics(self.network)
         self.state.average.update()
@@ -190,20 +187,30 @@ class Step:
         usual = config.batch_size // config.accumulation // (processes if apart else 1)
         return config.batch_norm == "frozen" or smallest <= 1 < usual
 
-    def _settle_statistics(self) -> None:
-        """A fresh network's batch-norm statistics begin as the mean of all batches so far.
+    def _unsettled(self) -> list[tuple[nn.BatchNorm2d, float]]:
+        """Fresh batch norms whose momentum gives the coming step less than its share, and how much less.
 
         A running mean that begins at 0 and 1 would need some 30 steps (at momentum 0.1; thousands at
         TensorFlow's) before val says what was learnt.
         """
-        taken = self.state.progress.step - self.state.progress.skipped
-        for layer, momentum in self._momenta.items():
-            layer.momentum = max(momentum, 1.0 / (taken + 1.0))
+        progress, parts = self.state.progress, self.config.accumulation
+        share = 1.0 / (progress.step - progress.skipped + 1)
+        moved = [(norm, 1.0 - (1.0 - (norm.momentum or 0.0)) ** parts) for norm in self._fresh]
+        return [(norm, share / by) for norm, by in moved if by < share]
+
+    def _settle(self, unsettled: list[tuple[nn.BatchNorm2d, float]], before: dict[Tensor, Tensor]) -> None:
+        """Statistics become the mean of all batches so far: they have moved, and move on by the factor.
+
+        Not by another momentum, for each value of which torch.compile would compile the network anew.
+        """
+        for norm, factor in unsettled:
+            for buffer in (norm.running_mean, norm.running_var):
+                if buffer is not None:
+                    buffer.copy_(torch.lerp(before[buffer], buffer, factor))
 
     def _statistics(self) -> dict[Tensor, Tensor]:
         """Batch-norm statistics before the step: a batch that is left out must not stay in them."""
-        layers = [layer for layer in self.network.modules() if isinstance(layer, nn.BatchNorm2d)]
-        return {buffer: buffer.clone() for layer in layers for buffer in layer.buffers()}
+        return {buffer: buffer.clone() for norm in self._norms for buffer in norm.buffers()}
 
     def _finite_gradients(self) -> bool:
         gradients = [p.grad for p in self.network.parameters() if p.grad is not None]

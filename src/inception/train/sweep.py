@@ -12,7 +12,7 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -195,11 +195,7 @@ def _open_study(folder: Path, config: TrainConfig, over: Sequence[str], epochs: 
 def _said(config: TrainConfig) -> dict[str, Any]:
     """The options that are not left alone; where results go is no matter."""
     stay = ("output", "resume", "workers", "device")
-    return {
-        item.name: getattr(config, item.name)
-        for item in fields(config)
-        if getattr(config, item.name) != item.default and item.name not in stay
-    }
+    return {name: value for name, value in config.given().items() if name not in stay}
 
 
 def _requeue_unfinished(study: "optuna.Study", folder: Path) -> None:

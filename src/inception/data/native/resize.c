@@ -203,8 +203,7 @@ int resize(const uint8_t* pixels, int64_t stride, int width, int height, uint8_t
         free_filter(&across);
         return 0;
     }
-    /* Reading goes up to `taps` pixels and lines beyond the last; their weights are 0, so no output shows it.
-     */
+    /* Reading goes up to `taps` pixels and lines beyond the last, whose weights are 0. */
     size_t plane = (out_width + BYTES - 1) / BYTES * BYTES, line = 3 * plane;
     uint8_t* row = calloc(3 * ((size_t)width + across.taps) + 8, 1);
     uint8_t* lines = calloc((size_t)(height + down.taps) * line, 1);
