@@ -5,7 +5,9 @@ from pathlib import Path
 import click
 
 from inception.cli.console import print_json, print_table, progress_bar, say
+from inception.cli.read_options import read_options
 from inception.data.check import CheckReport, Group, check_dataset
+from inception.data.options import ReadOptions
 
 SHOWN = 10
 
@@ -17,6 +19,7 @@ SHOWN = 10
 @click.option("--data-root", type=click.Path(path_type=Path), help="Where named sets are kept.")
 @click.option("--val-fraction", default=0.1, show_default=True, help="As in train.")
 @click.option("--seed", default=0, show_default=True, help="As in train.")
+@read_options
 @click.option("--workers", type=click.IntRange(1, 256), help="Decoding threads; default one a CPU.")
 def check(
     data: str,
@@ -26,6 +29,7 @@ def check(
     val_fraction: float,
     seed: int,
     workers: int | None,
+    options: ReadOptions,
 ) -> int:
     """Decode every image of DATA and report unreadable, truncated, duplicate, leaking, tiny, misnamed and
     stray files, and the balance of classes. Exit code 1 when something should be put right.
@@ -38,6 +42,7 @@ def check(
 
         report = check_dataset(
             data,
+            options=options,
             data_root=data_root,
             val_fraction=val_fraction,
             seed=seed,
@@ -53,6 +58,8 @@ def check(
 
 
 def _print(report: CheckReport) -> None:
+    for note in report.notes:
+        say(note)
     splits = list(report.balance)
     rows = [
         (label, *(str(report.balance[split].get(label, 0)) for split in splits)) for label in report.labels
@@ -70,6 +77,7 @@ def _print(report: CheckReport) -> None:
     ]
     findings += [(item.path, "tiny", f"{item.width} x {item.height} pixels") for item in report.tiny]
     findings += [(path, "stray", "no part of the data set") for path in report.strays]
+    findings += [(path, "left out", reason) for reason, paths in report.left_out.items() for path in paths]
     if findings:
         print_table(("file", "finding", ""), _shortened(findings))
     say("\n".join(report.problems) if report.problems else "Nothing to put right.")

@@ -28,6 +28,7 @@ from inception.cli.measured import (
     unwritable,
     write_text,
 )
+from inception.cli.read_options import read_options
 from inception.errors import UsageError
 from inception.evaluate.measure import Measurement, evaluate_bundle, trained_on
 from inception.evaluate.metrics import Evaluation, Interval
@@ -70,6 +71,7 @@ SHOWN_CLASSES = 50
 @click.option("--precision", default="float32", show_default=True, help="float32, bfloat16 or auto.")
 @click.option("--data-root", type=click.Path(path_type=Path), help="Where named sets are kept.")
 @click.option("--workers", default=2, show_default=True, type=click.IntRange(1, 256))
+@read_options
 @click.option("--strict", is_flag=True, help="Stop at the first unreadable image.")
 def evaluate(
     crops: str | None,

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from inception.cli.console import print_json, print_table, progress_bar, say
+from inception.data.options import ReadOptions
 from inception.data.sources import Dataset, Sample, align_labels
 from inception.errors import DataError, UsageError
 from inception.evaluate.answers import Answers, collect_answers, evaluate_probabilities
@@ -39,6 +40,7 @@ class Request:
     data_root: Path | None
     workers: int
     strict: bool
+    options: ReadOptions
 
 
 def parse_crops(text: str) -> tuple[Crops, ...]:
@@ -58,16 +60,22 @@ def chosen(samples: Sequence[Sample], limit: int | None) -> tuple[Sample, ...]:
     return tuple(samples[place] for place in np.sort(places))
 
 
+def _opened(classifier: Classifier, request: Request) -> tuple[Dataset, str, tuple[Sample, ...]]:
+    return open_to_measure(
+        classifier, request.data, request.split, request.data_root, options=request.options
+    )
+
+
 def _open(request: Request) -> tuple[list[Classifier], Dataset, str, tuple[Sample, ...]]:
     classifiers = [load(bundle, request.device, request.precision) for bundle in request.bundles]
     for path, classifier in zip(request.bundles, classifiers, strict=True):
         require_one_label(classifier.thresholds, f"{path}: this measurement")
     first, *others = classifiers
-    reference, opened = first, open_to_measure(first, request.data, request.split, request.data_root)
+    reference, opened = first, _opened(first, request)
     for classifier, path in zip(others, request.bundles[1:], strict=True):
         label_order(first.labels, classifier.labels, str(path))
         if not _trained_on(reference, opened[0]):
-            candidate = open_to_measure(classifier, request.data, request.split, request.data_root)
+            candidate = _opened(classifier, request)
             # What one of them was trained on decides which images all are measured on.
             if _trained_on(classifier, candidate[0]):
                 reference, opened = classifier, candidate

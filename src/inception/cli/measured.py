@@ -33,12 +33,15 @@ def measure_shown(
             classifier,
             request.data,
             request.split,
+            options=request.options,
             data_root=request.data_root,
             workers=request.workers,
             strict=request.strict,
             progress=progress,
             **more,
         )
+    for note in measurement.dataset.notes:
+        say(note)
     for path, reason in list(measurement.unreadable.items())[:5]:
         say(f"left out {path}: {reason}")
     return measurement, classifier, time.perf_counter() - start

@@ -5,6 +5,8 @@ from pathlib import Path
 import click
 
 from inception.cli.console import print_json, print_table, progress_bar, say
+from inception.cli.read_options import read_options
+from inception.data.options import ReadOptions
 from inception.data.sharding import parse_size, write_shards
 from inception.data.sources import open_dataset
 
@@ -17,6 +19,7 @@ from inception.data.sources import open_dataset
 @click.option("--data-root", type=click.Path(path_type=Path), help="Where named sets are kept.")
 @click.option("--val-fraction", default=0.1, show_default=True, help="As in train.")
 @click.option("--seed", default=0, show_default=True, help="As in train.")
+@read_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def shard(
     data: str,
@@ -27,6 +30,7 @@ def shard(
     val_fraction: float,
     seed: int,
     as_json: bool,
+    options: ReadOptions,
 ) -> int:
     """Copy the images of DATA into .tar files of about equal size, in WebDataset's layout, each split apart.
 
@@ -34,7 +38,7 @@ def shard(
     command is stopped or killed, the same command goes on behind the last whole shard.
     """
     limit = parse_size(size)
-    dataset = open_dataset(data, data_root=data_root, val_fraction=val_fraction, seed=seed)
+    dataset = open_dataset(data, options=options, data_root=data_root, val_fraction=val_fraction, seed=seed)
     with progress_bar("sharding", len(dataset.samples)) as bar:
         before = 0
 

@@ -13,6 +13,7 @@ import numpy as np
 from inception.data.dataset import Dataset, Sample
 from inception.data.decode import DEFAULT_MAX_PIXELS, EXTENSIONS
 from inception.data.likeness import PictureFacts, examine, similar_groups
+from inception.data.options import ReadOptions
 from inception.data.shards import damaged_shards
 from inception.data.sources import open_dataset
 from inception.errors import DataError, ImageError
@@ -89,6 +90,8 @@ class CheckReport:
         mislabelled: files whose content is another format than their extension promises.
         strays: files that are no part of the data set.
         empty_folders: folders without any file, perhaps a class that is missing.
+        notes: how the source was read, where that could have been otherwise.
+        left_out: images of the source that are not used: reason -> their paths.
         absent: classes without images in the split that evaluation uses, unless that split was drawn by us.
         sizes: statistics of widths and heights; None if nothing could be read.
         modes: number of files of each Pillow mode, such as RGB, L (grey), P (palette), CMYK, I;16.
@@ -109,6 +112,8 @@ class CheckReport:
     mislabelled: tuple[Mislabelled, ...]
     strays: tuple[str, ...]
     empty_folders: tuple[str, ...]
+    notes: tuple[str, ...]
+    left_out: dict[str, tuple[str, ...]]
     absent: tuple[str, ...]
     sizes: Statistics | None
     modes: dict[str, int]
@@ -126,6 +131,7 @@ class CheckReport:
             (len(self.tiny), "tiny image(s)"),
             (len(self.absent), "class(es) without images in the evaluation split"),
             (len(self.empty_folders), "empty folder(s)"),
+            *((len(paths), f"image(s) left out: {reason}") for reason, paths in self.left_out.items()),
         )
         return tuple(f"{count} {what}." for count, what in counted if count)
 
@@ -152,6 +158,7 @@ class CheckReport:
 def check_dataset(
     spec: str | Path | Dataset,
     *,
+    options: ReadOptions | None = None,
     data_root: Path | None = None,
     val_fraction: float = 0.1,
     seed: int = 0,
@@ -163,7 +170,7 @@ def check_dataset(
     """Read and decode every image of a data set, and report what is wrong with it.
 
     Args:
-        spec: a data set, or what `open_dataset` takes, with `data_root`, `val_fraction` and `seed`.
+        spec: a data set, or what `open_dataset` takes, with its other arguments.
         min_size: shortest side in pixels below which an image counts as tiny.
         max_pixels: as for `decode_image`.
         workers: threads; default one for each CPU.
@@ -173,7 +180,7 @@ def check_dataset(
         UsageError, DataError: if `spec` cannot be opened at all; single bad files are part of the report.
     """
     if not isinstance(spec, Dataset):
-        spec = open_dataset(spec, data_root=data_root, val_fraction=val_fraction, seed=seed)
+        spec = open_dataset(spec, options=options, data_root=data_root, val_fraction=val_fraction, seed=seed)
     dataset = spec
     facts: dict[str, PictureFacts] = {}
     unreadable = [Unreadable(shard, "corrupt", why) for shard, why in damaged_shards(dataset.store)]
@@ -234,6 +241,8 @@ def _report(
         mislabelled=_mislabelled(facts),
         strays=tuple(name for name in dataset.strays if not name.endswith("/")),
         empty_folders=tuple(name for name in dataset.strays if name.endswith("/")),
+        notes=dataset.notes,
+        left_out=dict(dataset.left_out),
         absent=_absent(dataset),
         sizes=_statistics(facts.values()),
         modes=dict(Counter(fact.mode for fact in facts.values()).most_common()),

@@ -4,8 +4,8 @@ import difflib
 import hashlib
 import re
 from array import array
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from inception.data.split import stratified_split
@@ -64,6 +64,22 @@ class Record(NamedTuple):
         return (self.label,) if self.labels is None else self.labels
 
 
+class Found(NamedTuple):
+    """What a source holds.
+
+    Attributes:
+        records: the labelled images.
+        strays: files that are no part of the data set, and empty folders (ending in `/`).
+        notes: how the source was read, one sentence each, where that could have been otherwise.
+        left_out: images that are not used: reason (and what to do) -> their paths.
+    """
+
+    records: list[Record]
+    strays: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    left_out: dict[str, tuple[str, ...]] = {}  # noqa: RUF012 - never changed
+
+
 @dataclass(frozen=True)
 class Dataset:
     """Labelled images in one store.
@@ -79,6 +95,8 @@ class Dataset:
         flip_safe: whether an image means the same when mirrored (false for digits).
         automatic_split: whether all of val and test were drawn by `stratified_split`, the source having none.
         multilabel: whether an image may have several labels, or none.
+        notes: how the source was read, one sentence each, where that could have been otherwise.
+        left_out: images of the source that are not used: reason (and what to do) -> their paths.
     """
 
     name: str
@@ -90,6 +108,8 @@ class Dataset:
     flip_safe: bool = True
     automatic_split: bool = False
     multilabel: bool = False
+    notes: tuple[str, ...] = ()
+    left_out: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -123,7 +143,8 @@ class Dataset:
         paths = [sample.path for sample in self.samples]
         labels = array("l", (sample.label for sample in self.samples))
         splits = bytes(SPLITS.index(sample.split) for sample in self.samples)
-        rest = (self.store, self.strays, self.fingerprint, self.flip_safe, self.automatic_split)
+        facts = (self.store, self.strays, self.fingerprint, self.flip_safe, self.automatic_split, False)
+        rest = (*facts, self.notes, self.left_out)
         return (_restore, (self.name, self.labels, paths, labels, splits, *rest))
 
 
@@ -153,6 +174,8 @@ def build_dataset(
     val_fraction: float = 0.1,
     seed: int = 0,
     flip_safe: bool = True,
+    notes: Sequence[str] = (),
+    left_out: Mapping[str, tuple[str, ...]] | None = None,
 ) -> Dataset:
     """Turn listed images into a data set: complete the splits, number the labels, take the fingerprint.
 
@@ -191,7 +214,19 @@ def build_dataset(
         )
     samples = tuple(_sample(record, index) for record in sorted(listed, key=lambda record: record.path))
     fingerprint = _fingerprint(samples, known, store, multilabel)
-    return Dataset(name, known, samples, store, tuple(strays), fingerprint, flip_safe, automatic, multilabel)
+    return Dataset(
+        name,
+        known,
+        samples,
+        store,
+        tuple(strays),
+        fingerprint,
+        flip_safe,
+        automatic,
+        multilabel,
+        tuple(notes),
+        dict(left_out or {}),
+    )
 
 
 def _sample(record: Record, index: dict[str, int]) -> Sample:

@@ -4,8 +4,9 @@ import posixpath
 import re
 from collections.abc import Iterable, Sequence
 
-from inception.data.dataset import SPLIT_NAMES, Record
+from inception.data.dataset import SPLIT_NAMES, Found, Record
 from inception.data.decode import EXTENSIONS
+from inception.data.options import ReadOptions
 from inception.data.stores import Store
 from inception.data.tables import table_records
 from inception.errors import DataError
@@ -15,26 +16,26 @@ _SYSTEM_FILES = {"__macosx", "thumbs.db", "desktop.ini"}
 _SYNSET_FILE = re.compile(r"(n\d{8})_.+")
 
 
-def discover(store: Store) -> tuple[list[Record], list[str]]:
+def discover(store: Store, options: ReadOptions) -> Found:
     """Labelled images of a store laid out as folders, and what is left over."""
     names = store.names()
     usable = [name for name in names if _is_image(name) or posixpath.basename(name).lower() in _LABEL_FILES]
     usable = [name for name in usable if _junk(name) is None]
     root = _data_root(usable)
     table = next((name for name in usable if name[len(root) :].lower() in _LABEL_FILES), None)
-    listed = table_records(store, table) if table else None
-    if listed is None:
-        table, listed = None, _folder_records([name for name in usable if _is_image(name)], root)
-    used = {record.path for record in listed} | {table}
+    found = table_records(store, table, options) if table else None
+    if found is None:
+        table, found = None, Found(_folder_records([name for name in usable if _is_image(name)], root))
+    used = {record.path for record in found.records} | {table}
     strays = dict.fromkeys(_junk(name) or name for name in names if name not in used)
     for folder in store.empty_folders():
         strays[_junk(folder) or folder] = None
-    if not listed:
+    if not found.records:
         raise DataError(
             f"{store.location} holds no labelled images: none of its {len(names)} files is an image "
             "in a class folder; give a folder of class folders, an archive of one, or a CSV of path,label."
         )
-    return listed, list(strays)
+    return found._replace(strays=tuple(strays))
 
 
 def _is_image(name: str) -> bool:

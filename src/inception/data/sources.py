@@ -8,6 +8,7 @@ from inception.data.dataset import Dataset, Sample, align_labels, build_dataset
 from inception.data.download import Progress
 from inception.data.folders import discover
 from inception.data.named import NAMED_SETS, open_named
+from inception.data.options import ReadOptions
 from inception.data.stores import FolderStore, Store
 from inception.data.tables import LABEL_COLUMNS, PATH_COLUMNS, TABLE_SUFFIXES, table_records
 from inception.data.webdataset import find_shards, open_shards
@@ -19,6 +20,7 @@ __all__ = ["Dataset", "Sample", "align_labels", "open_dataset"]
 def open_dataset(
     spec: str | Path,
     *,
+    options: ReadOptions | None = None,
     data_root: Path | None = None,
     val_fraction: float = 0.1,
     seed: int = 0,
@@ -41,6 +43,7 @@ def open_dataset(
 
     Args:
         spec: see above.
+        options: what the data leaves open.
         data_root: where named sets are kept; default `$INCEPTION_DATA` or `~/.cache/inception/data`.
         val_fraction: share of each class for "val", and for "test" if there is neither.
         seed: of the automatic split.
@@ -60,22 +63,30 @@ def open_dataset(
         raise _nothing_there(str(spec))
     if shards := find_shards(path):
         return open_shards(path, shards, val_fraction=val_fraction, seed=seed)
-    strays: list[str] = []
+    options = options or ReadOptions()
     store: Store
     if path.suffix.lower() in TABLE_SUFFIXES:
         store = FolderStore(path.parent)
-        found = table_records(store, path.name)
+        found = table_records(store, path.name, options)
         if found is None:
             raise DataError(
                 f"{path} needs a header with a path column ({', '.join(PATH_COLUMNS)}) "
                 f"and a label column ({', '.join(LABEL_COLUMNS)}), or for several labels an image a column "
                 "labels (separated by ;) or one column of 0 and 1 for each label."
             )
-        records = found
     else:
         store = FolderStore(path) if path.is_dir() else open_archive(path)
-        records, strays = discover(store)
-    return build_dataset(path.stem, records, store, strays=strays, val_fraction=val_fraction, seed=seed)
+        found = discover(store, options)
+    return build_dataset(
+        path.stem,
+        found.records,
+        store,
+        strays=found.strays,
+        notes=found.notes,
+        left_out=found.left_out,
+        val_fraction=val_fraction,
+        seed=seed,
+    )
 
 
 def _nothing_there(spec: str) -> UsageError:

@@ -5,8 +5,9 @@ import io
 import posixpath
 from collections.abc import Iterable, Sequence
 
-from inception.data.dataset import SPLIT_NAMES, Record
+from inception.data.dataset import SPLIT_NAMES, Found, Record
 from inception.data.multilabel import label_sets
+from inception.data.options import ReadOptions
 from inception.data.stores import Store
 from inception.errors import DataError
 
@@ -16,7 +17,7 @@ TABLE_SUFFIXES = (".csv", ".tsv")
 _SHOWN = 3
 
 
-def table_records(store: Store, table: str) -> list[Record] | None:
+def table_records(store: Store, table: str, options: ReadOptions) -> Found | None:
     """The rows of a CSV in a store, or None if its header has no path and label columns."""
     where = f"{store.location}/{table}"
     try:
@@ -59,7 +60,7 @@ def table_records(store: Store, table: str) -> list[Record] | None:
         if records.setdefault(key, record) != record:
             raise DataError(f"{where}, line {line}, lists {key!r} again with another label or split.")
     _require_files(store, where, records.values())
-    return list(records.values())
+    return Found(list(records.values()))
 
 
 def _column(columns: Sequence[str], names: Sequence[str]) -> int | None:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inception.data.loader import Loader
+from inception.data.options import ReadOptions
 from inception.data.sources import Dataset, Sample, align_labels, open_dataset
 from inception.errors import BundleError, DataError
 from inception.evaluate.answers import collect_answers, evaluate_probabilities
@@ -67,6 +68,7 @@ def evaluate_bundle(
     data: str | Path | Dataset,
     split: str = "auto",
     *,
+    options: ReadOptions | None = None,
     data_root: Path | None = None,
     workers: int = 2,
     strict: bool = False,
@@ -79,6 +81,7 @@ def evaluate_bundle(
         classifier: what to measure.
         data: a source that `open_dataset` understands, or an open data set.
         split: `train`, `val`, `test`, `all`, or `auto`: test, else val, else all.
+        options: how the data is read.
         data_root: where named sets are kept; default as in `open_dataset`.
         workers: decoding threads.
         strict: raise on an unreadable image instead of leaving it out.
@@ -87,7 +90,7 @@ def evaluate_bundle(
 
     Raises DataError when the data set has classes the classifier does not know, or no such split.
     """
-    dataset, split, samples = open_to_measure(classifier, data, split, data_root)
+    dataset, split, samples = open_to_measure(classifier, data, split, data_root, options=options)
     told = None if progress is None else lambda count: progress(count, len(samples))
     if crops != "single":
         answers = collect_answers(
@@ -111,6 +114,7 @@ def open_to_measure(
     data_root: Path | None = None,
     *,
     several: bool = False,
+    options: ReadOptions | None = None,
 ) -> tuple[Dataset, str, tuple[Sample, ...]]:
     """The data set with targets aligned to the classifier's labels, the split's name, and its samples.
 
@@ -119,7 +123,7 @@ def open_to_measure(
     """
     if not several:
         require_one_label(classifier.thresholds, "this measurement")
-    dataset = data if isinstance(data, Dataset) else _open_as_trained(data, classifier, data_root)
+    dataset = data if isinstance(data, Dataset) else _open_as_trained(data, classifier, data_root, options)
     if split == "auto":
         split = _split_to_measure(dataset, classifier)
     if dataset.multilabel and not several:
@@ -131,7 +135,9 @@ def open_to_measure(
     return dataset, split, samples
 
 
-def _open_as_trained(data: str | Path, classifier: Classifier, data_root: Path | None) -> Dataset:
+def _open_as_trained(
+    data: str | Path, classifier: Classifier, data_root: Path | None, options: ReadOptions | None
+) -> Dataset:
     """Open `data` with the automatic split that training on it would have made."""
     recipe = classifier.bundle.provenance.get("recipe", {})
     fraction, seed = recipe.get("val_fraction", 0.1), recipe.get("seed", 0)
@@ -139,7 +145,7 @@ def _open_as_trained(data: str | Path, classifier: Classifier, data_root: Path |
         raise BundleError(
             f"the bundle's recipe has an impossible val_fraction ({fraction!r:.60}) or seed ({seed!r:.60})"
         )
-    return open_dataset(data, data_root=data_root, val_fraction=fraction, seed=seed)
+    return open_dataset(data, options=options, data_root=data_root, val_fraction=fraction, seed=seed)
 
 
 def _split_to_measure(dataset: Dataset, classifier: Classifier) -> str:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inception.data.loader import Loader
+from inception.data.options import ReadOptions
 from inception.data.sources import Dataset
 from inception.errors import UsageError
 from inception.evaluate.measure import Measurement, collect_logits, open_to_measure
@@ -35,6 +36,7 @@ def measure_labels(
     data: str | Path | Dataset,
     split: str = "auto",
     *,
+    options: ReadOptions | None = None,
     data_root: Path | None = None,
     workers: int = 2,
     strict: bool = False,
@@ -45,7 +47,7 @@ def measure_labels(
 
     Args:
         classifier: what to measure; it must have thresholds.
-        data, split, data_root, workers, strict, progress: as in `evaluate_bundle`.
+        data, split, options, data_root, workers, strict, progress: as in `evaluate_bundle`.
         threshold: one for all labels, instead of the bundle's.
 
     Raises DataError when the data set has labels the classifier does not know, or no such split; UsageError
@@ -53,7 +55,9 @@ def measure_labels(
     """
     if classifier.thresholds is None:
         raise UsageError("this bundle gives one label an image: measure it with evaluate_bundle")
-    dataset, split, samples = open_to_measure(classifier, data, split, data_root, several=True)
+    dataset, split, samples = open_to_measure(
+        classifier, data, split, data_root, several=True, options=options
+    )
     loader = Loader(dataset, samples, workers, strict, cache_bytes=0)
     told = None if progress is None else lambda count: progress(count, len(samples))
     logits, truth = collect_labels(classifier, loader, told)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from inception.data.augment import AUGMENTS
+from inception.data.options import ReadOptions
 from inception.errors import UsageError
 from inception.train.recipes import RECIPES, SMALL_IMAGE, RecipeName, chosen_recipe
 from inception.train.schedule import ScheduleName
@@ -23,12 +24,27 @@ def _option(default: Any, text: str, choices: tuple[str, ...] = ()) -> Any:
     return field(default=default, metadata={"help": text, "choices": choices})
 
 
+def _of_data(name: str) -> Any:
+    """The field of `ReadOptions` with this name."""
+    return field(default="", metadata=ReadOptions.__dataclass_fields__[name].metadata)
+
+
 @dataclass(frozen=True)
 class TrainConfig:
     """A training run. Where a default is 0, "" or `auto`, `resolve` chooses by the data set's size."""
 
     data: str = _option("", "folder, archive, CSV or named set to train on")
     data_root: str = _option("", "where named sets are kept; default ~/.cache/inception/data")
+    classes: str = _of_data("classes")
+    label_from: str = _of_data("label_from")
+    path_column: str = _of_data("path_column")
+    label_column: str = _of_data("label_column")
+    split_column: str = _of_data("split_column")
+    label_separator: str = _of_data("label_separator")
+    val_fold: str = _of_data("val_fold")
+    test_fold: str = _of_data("test_fold")
+    encoding: str = _of_data("encoding")
+    root: str = _of_data("root")
     output: str = _option("", "run folder; default runs/<data>-<model>")
     model: str = _option("", "network; default by the recipe, or the weights' own")
     weights: str = _option("", "bundle to start from")
@@ -122,6 +138,10 @@ class TrainConfig:
         """JSON- and TOML-safe form."""
         return dataclasses.asdict(self)
 
+    def reading(self) -> ReadOptions:
+        """How the data is read."""
+        return ReadOptions(**{item.name: getattr(self, item.name) for item in fields(ReadOptions)})
+
     def given(self) -> dict[str, Any]:
         """The options that are not left at their defaults."""
         return {
@@ -161,7 +181,7 @@ def read_config(path: Path) -> dict[str, Any]:
 def _check(config: TrainConfig) -> None:
     for item in fields(config):
         choices, value = item.metadata["choices"], getattr(config, item.name)
-        if choices and value not in choices:
+        if choices and value not in (*choices, item.default):
             raise UsageError(f"{item.name} must be one of {', '.join(choices)}, not {value!r:.60}")
     if config.compile == config.kernels == "yes":
         raise UsageError("torch.compile cannot see into compiled kernels: drop --compile or --kernels")

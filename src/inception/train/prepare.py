@@ -110,11 +110,14 @@ def plan(
     _check_start(asked, start)
     dataset = open_dataset(
         asked.data,
+        options=asked.reading(),
         data_root=Path(asked.data_root) if asked.data_root else None,
         val_fraction=asked.val_fraction,
         seed=asked.seed,
         progress=observer.downloading,
     )
+    for note in dataset.notes:
+        observer.message(note)
     balanced = asked.class_balance == "sampling"
     loader = Loader(
         dataset,
