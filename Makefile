@@ -1,8 +1,12 @@
 # Two commands for a fresh machine: `make demo` and `make test`. Both set up what they need.
-PYTHON ?= python3.11
+PYTHONS := python3 python3.14 python3.13 python3.12 python3.11
+# The first that is new enough and can make an environment; another: make PYTHON=/path/to/python3
+PYTHON ?= $(firstword $(foreach name,$(PYTHONS),$(shell $(name) -c \
+	'import sys, venv, ensurepip; print("$(name)" if sys.version_info >= (3, 11) else "")' 2>/dev/null)))
 VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO := runs/demo
+LOG := $(VENV)/test.log
 
 .PHONY: demo test check format clean
 
@@ -14,19 +18,28 @@ demo: $(VENV)/.demo
 	$(BIN)/inception predict $(DEMO)/bundle $(DEMO)/images
 	@echo "Open $(DEMO)/report.html and $(DEMO)/curves.png"
 
+# Every part runs, also after one that failed; what failed is listed at the end. The tests of tests/train send
+# signals to their own process: workers of their own.
 test: $(VENV)/.dev
-	$(BIN)/ruff format --check .
-	$(BIN)/ruff check .
-	$(BIN)/mypy
-	$(BIN)/pytest -n auto --ignore=tests/train
-	# These send signals to their own process: workers of their own.
-	$(BIN)/pytest -n auto tests/train
+	@: > $(LOG); \
+	part() { echo "$$*"; { "$$@" 2>&1 || echo "FAILED $$*"; } | tee -a $(LOG); }; \
+	part $(BIN)/ruff format --check .; \
+	part $(BIN)/ruff check .; \
+	part $(BIN)/mypy; \
+	part $(BIN)/pytest -n auto --ignore=tests/train; \
+	part $(BIN)/pytest -n auto tests/train; \
+	if grep -qE '^(FAILED|ERROR) ' $(LOG); then \
+		echo; echo "What failed, of all parts:"; grep -E '^(FAILED|ERROR) ' $(LOG); exit 1; \
+	fi
 
 format: $(VENV)/.dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
 $(VENV)/bin/python:
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer with its module venv is needed: install it" \
+		"(Debian and Ubuntu: apt install python3 python3-venv; macOS: brew install python)," \
+		"or name it: make PYTHON=/path/to/python3" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade pip
 

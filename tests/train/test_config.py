@@ -10,6 +10,7 @@ from shapes import tiny_config
 from inception.cli.main import run
 from inception.cli.train import train
 from inception.data.augment import AUGMENTS
+from inception.data.options import ReadOptions
 from inception.errors import UsageError
 from inception.train.config import TrainConfig, read_config, resolve
 from inception.train.recipes import RECIPES
@@ -19,6 +20,16 @@ FIELDS = {item.name: item for item in dataclasses.fields(TrainConfig)}
 OTHER = {
     "data": "photos",
     "data_root": "sets",
+    "classes": "leaf",
+    "label_from": "([a-z]+)_",
+    "path_column": "photo",
+    "label_column": "species",
+    "split_column": "part",
+    "label_separator": "|",
+    "val_fold": "0",
+    "test_fold": "1",
+    "encoding": "cp1252",
+    "root": "pictures",
     "output": "runs/x",
     "model": "googlenet",
     "weights": "some/bundle",
@@ -242,6 +253,7 @@ def automatic_values(config: TrainConfig) -> set[str]:
         "device",
         "precision",
         "seed",
+        *(item.name for item in dataclasses.fields(ReadOptions)),
     }
     if not config.weights or config.recipe != "finetune":
         stay.add("unfreeze")
