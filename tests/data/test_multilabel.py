@@ -107,7 +107,7 @@ def test_one_label_an_image_stays_as_it_was(tmp_path):
         ("path,labels", ["", ""], "no labels"),
         ("path,split,labels", ["train,a", "val,b"], "classes in val or test that train lacks: 'b'"),
         ("path,height,width", ["20,30", "30,20"], "column of 0 and 1 for each label"),
-        ("path,labels,split", ["a,training", "a,later"], "train, val or test"),
+        ("path,labels,split", ["a,training", "a,later"], "train, val nor test"),
     ],
 )
 def test_what_is_refused_is_named(tmp_path, header, rows, message):

@@ -198,15 +198,15 @@ def test_a_table_may_give_splits_and_paths_elsewhere(make_tree):
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        (["name,kind", "1.png,cat"], "needs a header with a path column"),
-        ([""], "needs a header"),
+        (["name,kind,size", "1.png,cat,7"], "needs a column of paths and one of labels.*'kind'"),
+        ([""], "needs a column of paths"),
         (["path,label", "1.png,cat", "9.png,dog"], r"files that do not exist: '9\.png'"),
         (["path,label", "1.png"], "line 2, has 1 fields"),
-        (["path,label", "1.png,"], "line 2, needs a label"),
-        (["path,label,split", "1.png,cat,later"], "line 2, needs a label"),
+        (["path,label", "1.png,"], "no row has a label"),
+        (["path,label,split", "1.png,cat,later"], "line 2 'later'"),
         (["path,label", "1.png,cat", "1.png,dog"], r"line 3, lists '1\.png' again"),
         (["path,label", "1.png,cat", "2.png,cat"], "single class 'cat'"),
-        (["path,label"], "no labelled images"),
+        (["path,label"], "no row has a label"),
     ],
 )
 def test_bad_tables_say_where(lines, message, make_tree):

@@ -214,19 +214,8 @@ def build_dataset(
         )
     samples = tuple(_sample(record, index) for record in sorted(listed, key=lambda record: record.path))
     fingerprint = _fingerprint(samples, known, store, multilabel)
-    return Dataset(
-        name,
-        known,
-        samples,
-        store,
-        tuple(strays),
-        fingerprint,
-        flip_safe,
-        automatic,
-        multilabel,
-        tuple(notes),
-        dict(left_out or {}),
-    )
+    more = (flip_safe, automatic, multilabel, tuple(notes), dict(left_out or {}))
+    return Dataset(name, known, samples, store, tuple(strays), fingerprint, *more)
 
 
 def _sample(record: Record, index: dict[str, int]) -> Sample:

@@ -10,9 +10,9 @@ from inception.data.folders import discover
 from inception.data.named import NAMED_SETS, open_named
 from inception.data.options import ReadOptions
 from inception.data.stores import FolderStore, Store
-from inception.data.tables import LABEL_COLUMNS, PATH_COLUMNS, TABLE_SUFFIXES, table_records
+from inception.data.tables import TABLE_SUFFIXES, header_of, refused_table, table_records
 from inception.data.webdataset import find_shards, open_shards
-from inception.errors import DataError, UsageError
+from inception.errors import UsageError
 
 __all__ = ["Dataset", "Sample", "align_labels", "open_dataset"]
 
@@ -33,9 +33,8 @@ def open_dataset(
     - a folder, zip or tar of class folders, below `train/`, `val/` (or `valid`, `validation`) and `test/`
       or not; a single folder around all of it is entered;
     - the same holding a `labels.csv` (or `.tsv`), or flat files named `<synset>_<name>.<extension>`;
-    - a CSV or TSV with a header: a path column (path, file, filename, image; relative to the CSV), a label
-      column (label, class, synset, category) and perhaps a split column; with a column `labels`, or a column
-      of 0 and 1 for each label, an image may have several (see `multilabel.label_sets`);
+    - a table (CSV, TSV, list, JSON Lines) with a column of paths, one of labels and perhaps one of splits, or
+      with several labels an image (see `tables`); what `docs/reading.md` shows;
     - a folder of tar shards (or one of them) in WebDataset's layout: `inception.data.webdataset`;
     - the name of a set in `NAMED_SETS` (write `./digits` for a folder of that name).
 
@@ -69,24 +68,12 @@ def open_dataset(
         store = FolderStore(path.parent)
         found = table_records(store, path.name, options)
         if found is None:
-            raise DataError(
-                f"{path} needs a header with a path column ({', '.join(PATH_COLUMNS)}) "
-                f"and a label column ({', '.join(LABEL_COLUMNS)}), or for several labels an image a column "
-                "labels (separated by ;) or one column of 0 and 1 for each label."
-            )
+            raise refused_table(str(path), header_of(store, path.name, options))
     else:
         store = FolderStore(path) if path.is_dir() else open_archive(path)
         found = discover(store, options)
-    return build_dataset(
-        path.stem,
-        found.records,
-        store,
-        strays=found.strays,
-        notes=found.notes,
-        left_out=found.left_out,
-        val_fraction=val_fraction,
-        seed=seed,
-    )
+    more = found._asdict()
+    return build_dataset(path.stem, store=store, val_fraction=val_fraction, seed=seed, **more)
 
 
 def _nothing_there(spec: str) -> UsageError:

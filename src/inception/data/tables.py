@@ -1,80 +1,212 @@
-"""Tables of images: a CSV or TSV whose columns name files, labels and splits."""
+"""Tables of images: files whose columns name images, labels and splits."""
 
-import csv
-import io
 import posixpath
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 
-from inception.data.dataset import SPLIT_NAMES, Found, Record
-from inception.data.multilabel import label_sets
+from inception.data.dataset import Found, Record
+from inception.data.multilabel import (
+    LABELS_COLUMNS,
+    Labels,
+    listed_labels,
+    one_label,
+    rarest_first,
+    several_labels,
+)
 from inception.data.options import ReadOptions
 from inception.data.stores import Store
+from inception.data.table_columns import Columns, find_columns, plain, read_splits
+from inception.data.table_paths import resolve_paths
+from inception.data.table_text import Rows, table_rows
 from inception.errors import DataError
 
-PATH_COLUMNS = ("path", "file", "filename", "image")
-LABEL_COLUMNS = ("label", "class", "synset", "category")
-TABLE_SUFFIXES = (".csv", ".tsv")
-_SHOWN = 3
+TABLE_SUFFIXES = (".csv", ".tsv", ".txt", ".lst", ".jsonl")
+_AUTOML_SPLITS = {"train", "training", "validation", "test", "unassigned"}
+_SHOWN = 5
 
 
 def table_records(store: Store, table: str, options: ReadOptions) -> Found | None:
-    """The rows of a CSV in a store, or None if its header has no path and label columns."""
+    """The rows of a table in a store, or None if its header names no images and labels.
+
+    Raises:
+        DataError: naming the line or the column that is not understood.
+    """
     where = f"{store.location}/{table}"
-    try:
-        text = store.read(table).decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{where} is not UTF-8 text ({error.reason}); save it as UTF-8.") from error
-    header = text.partition("\n")[0]
-    delimiter = max(",;\t", key=header.count)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
-    try:
-        rows = [(reader.line_num, row) for row in reader if row]
-    except csv.Error as error:
-        raise DataError(f"{where}, line {reader.line_num}: {error}.") from error
-    header_cells = [column.strip() for column in rows[0][1]] if rows else []
-    columns = [column.lower() for column in header_cells]
-    path_at, label_at, split_at = (
-        _column(columns, names) for names in (PATH_COLUMNS, LABEL_COLUMNS, ("split",))
+    folder = posixpath.join(
+        posixpath.dirname(table), str(Path(options.root).resolve()) if options.root else ""
     )
-    if path_at is None:
+    data = store.read(table)
+    rows = _rows(data, table, where, options.encoding)
+    rows, guessed = _with_header(rows, folder, store, options)
+    if not rows:
         return None
-    for line, row in rows[1:]:
-        if len(row) != len(columns):
-            raise DataError(f"{where}, line {line}, has {len(row)} fields instead of {len(columns)}.")
-    sets = None
-    if label_at is None:
-        sets = label_sets(header_cells, rows[1:], (columns[path_at], "split"), where)
-        if sets is None:
+    columns = find_columns(rows[0][1], options, where)
+    if columns is None:
+        return None
+    rows = rows[1:]
+    columns, more = _two_columns(columns)
+    splits, split_notes = read_splits(columns, rows, options, where)
+    read = _read_labels(columns, rows, options, where)
+    if read is None:
+        return None
+    sets, labels, label_notes, used = read
+    try:
+        names, path_notes = resolve_paths([row[columns.path] for _, row in rows], folder, store, where)
+    except DataError:
+        if plain(columns.names[columns.path]) in ("id", "name") and not options.path_column:
+            return None  # a table of something else
+        raise
+    unused = [name for place, name in enumerate(columns.names) if name and place not in used]
+    if sets is None and unused:
+        label_notes.append(f"columns that are not used: {', '.join(unused)}")
+    found = _records(rows, columns, names, labels, sets, splits, where)
+    return found._replace(notes=(*guessed, *more, *split_notes, *label_notes, *path_notes))
+
+
+def refused_table(where: str, columns: str) -> DataError:
+    """The error for a table whose header says too little; `columns` are those it has."""
+    return DataError(
+        f"{where} needs a column of paths and one of labels, and has the columns {columns}; name them with "
+        "--path-column and --label-column. Several labels an image: a column labels (separated by ;) or one "
+        "column of 0 and 1 for each label."
+    )
+
+
+def header_of(store: Store, table: str, options: ReadOptions) -> str:
+    """The columns of a table, for messages."""
+    rows = _rows(store.read(table), table, f"{store.location}/{table}", options.encoding)
+    return ", ".join(repr(name.strip()) for name in rows[0][1][:20]) if rows else "(none)"
+
+
+def _rows(data: bytes, table: str, where: str, encoding: str) -> Rows:
+    suffix = posixpath.splitext(table)[1].lower()
+    if suffix == ".jsonl":
+        return _json_rows(data, where)
+    if suffix in (".txt", ".lst") and not re.search(rb"[,;\t]", data[:4096].partition(b"\n")[0]):
+        text = data.decode(encoding or "utf-8-sig", "replace")
+        pairs = [(number, line.rsplit(None, 1)) for number, line in enumerate(text.splitlines(), 1)]
+        listed = [(number, parts) for number, parts in pairs if parts]
+        if listed and all(len(parts) == 2 for _, parts in listed):
+            return listed
+    return table_rows(data, where, encoding)
+
+
+def _json_rows(data: bytes, where: str) -> Rows:
+    """JSON Lines as rows: the header is all keys, in the order in which they occur."""
+    import json
+
+    objects = []
+    for number, line in enumerate(data.splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            value = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise DataError(f"{where}, line {number}, is not JSON ({error}).") from error
+        if not isinstance(value, dict):
+            raise DataError(f"{where}, line {number}, is not a JSON object.")
+        objects.append((number, value))
+    header = list(dict.fromkeys(str(key) for _, value in objects for key in value))
+
+    def cell(value: object) -> str:
+        if value is None:
+            return ""
+        return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+    rows = [(number, [cell(value.get(key)) for key in header]) for number, value in objects]
+    return [(0, header), *rows] if rows else []
+
+
+def _with_header(rows: Rows, folder: str, store: Store, options: ReadOptions) -> tuple[Rows, list[str]]:
+    """The rows below a header: their own, or one made up where the first line is an image already."""
+    if not rows or options.path_column or options.label_column:
+        return rows, []
+    first = rows[0][1]
+    automl = len(first) >= 3 and first[0].strip().lower() in _AUTOML_SPLITS
+    if automl and "." in posixpath.basename(first[1]):
+        header = ["split", "path", *(["label"] if len(first) == 3 else ["labels"])]
+        if len(first) > 3:
+            rows = [(line, [*row[:2], ";".join(cell for cell in row[2:] if cell)]) for line, row in rows]
+        return [(0, header), *rows], ["there is no header: the columns are taken as split, path and label"]
+    known = plain(first[0]) in ("path", "file", "filename", "image", "")
+    if len(first) == 2 and not known and _is_file(first[0], folder, store):
+        return [(0, ["path", "label"]), *rows], [
+            "there is no header: the columns are taken as path and label"
+        ]
+    return rows, []
+
+
+def _is_file(cell: str, folder: str, store: Store) -> bool:
+    try:
+        resolve_paths([cell], folder, store, "")
+    except DataError:
+        return False
+    return "." in posixpath.basename(cell)
+
+
+def _two_columns(columns: Columns) -> tuple[Columns, list[str]]:
+    """Where only one column is left beside path and split, it is the label."""
+    rest = [
+        place
+        for place, name in enumerate(columns.names)
+        if name and place not in (columns.path, columns.split) and plain(name) not in LABELS_COLUMNS
+    ]
+    listed = any(plain(name) in LABELS_COLUMNS for name in columns.names)
+    if columns.label is not None or len(rest) != 1 or listed:
+        return columns, []
+    name = columns.names[rest[0]]
+    if plain(name) in ("", "index", "unnamed0", "name"):
+        return columns, []
+    return replace(columns, label=rest[0]), [f"the column {name!r} is taken as the label"]
+
+
+def _read_labels(
+    columns: Columns, rows: Rows, options: ReadOptions, where: str
+) -> tuple[list[Labels] | None, list[str], list[str], set[int | None]] | None:
+    """Sets of labels or None, single labels, what is to be said, and the columns that were used."""
+    taken: set[int | None] = {columns.path, columns.split}
+    if columns.label is not None:
+        cells = [row[columns.label] for _, row in rows]
+        taken.add(columns.label)
+        several = listed_labels(cells, options.label_separator, certain=False)
+        if several is None:
+            labels, notes = one_label(cells, [line for line, _ in rows], where)
+            return None, labels, notes, taken
+    else:
+        several = several_labels(columns.names, rows, taken, options.label_separator, where)
+        if several is None:
             return None
+        taken |= {place for place, name in enumerate(columns.names) if plain(name) in LABELS_COLUMNS}
+    sets = rarest_first(several[0])
+    return sets, [next(iter(labels), "") for labels in sets], list(several[1]), taken
+
+
+def _records(
+    rows: Rows,
+    columns: Columns,
+    names: Sequence[str],
+    labels: Sequence[str],
+    sets: Sequence[Labels] | None,
+    splits: Sequence[str | None],
+    where: str,
+) -> Found:
     records: dict[str, Record] = {}
-    for number, (line, row) in enumerate(rows[1:]):
-        labels = None if sets is None else sets[number]
-        label = row[label_at].strip() if label_at is not None else next(iter(labels or ()), "")
-        split = None if split_at is None else SPLIT_NAMES.get(row[split_at].strip().lower())
-        if (not label and labels is None) or (split is None and split_at is not None):
-            raise DataError(
-                f"{where}, line {line}, needs a label and, where there is a split column, train, val or test."
-            )
-        key = posixpath.normpath(row[path_at].strip().replace("\\", "/"))
-        record = Record(posixpath.join(posixpath.dirname(table), key), label, split, key, labels)
+    missing: list[tuple[int, str]] = []
+    for number, (line, row) in enumerate(rows):
+        if sets is None and not labels[number]:
+            missing.append((line, names[number]))
+            continue
+        key = posixpath.normpath(row[columns.path].strip().replace("\\", "/"))
+        several = None if sets is None else sets[number]
+        record = Record(names[number], labels[number], splits[number], key, several)
         if records.setdefault(key, record) != record:
             raise DataError(f"{where}, line {line}, lists {key!r} again with another label or split.")
-    _require_files(store, where, records.values())
-    return Found(list(records.values()))
-
-
-def _column(columns: Sequence[str], names: Sequence[str]) -> int | None:
-    return next((columns.index(name) for name in names if name in columns), None)
-
-
-def _require_files(store: Store, where: str, records: Iterable[Record]) -> None:
-    absent = []
-    for record in records:
-        try:
-            store.size(record.path)
-        except DataError:
-            absent.append(record.path)
-    if absent:
-        more = f" and {len(absent) - _SHOWN} more" if len(absent) > _SHOWN else ""
-        shown = ", ".join(repr(path) for path in absent[:_SHOWN])
-        raise DataError(f"{where} lists files that do not exist: {shown}{more}; paths are relative to it.")
+    left_out = {}
+    if missing:
+        lines = ", ".join(str(line) for line, _ in missing[:_SHOWN]) + (
+            ", …" if len(missing) > _SHOWN else ""
+        )
+        left_out[f"no label (line {lines})"] = tuple(name for _, name in missing)
+    return Found(list(records.values()), left_out=left_out)

@@ -108,16 +108,7 @@ def plan(
     asked = resumed or config
     start = load_bundle(asked.weights) if asked.weights else None
     _check_start(asked, start)
-    dataset = open_dataset(
-        asked.data,
-        options=asked.reading(),
-        data_root=Path(asked.data_root) if asked.data_root else None,
-        val_fraction=asked.val_fraction,
-        seed=asked.seed,
-        progress=observer.downloading,
-    )
-    for note in dataset.notes:
-        observer.message(note)
+    dataset = _open_data(asked, observer)
     balanced = asked.class_balance == "sampling"
     loader = Loader(
         dataset,
@@ -221,6 +212,22 @@ def _for_labels(config: TrainConfig, ranks: Ranks) -> TrainConfig:
             raise UsageError(f"{name} cannot be had with several labels an image: {reason}")
     automatic = config.label_smoothing < 0.0
     return replace(config, label_smoothing=0.0) if automatic else config
+
+
+def _open_data(asked: TrainConfig, observer: Observer) -> Dataset:
+    dataset = open_dataset(
+        asked.data,
+        options=asked.reading(),
+        data_root=Path(asked.data_root) if asked.data_root else None,
+        val_fraction=asked.val_fraction,
+        seed=asked.seed,
+        progress=observer.downloading,
+    )
+    for note in dataset.notes:
+        observer.message(note)
+    for reason, paths in dataset.left_out.items():
+        observer.message(f"left out: {len(paths)} of {len(paths) + len(dataset.samples)} images, {reason}")
+    return dataset
 
 
 def _resumed(config: TrainConfig, said: Collection[str] | None) -> TrainConfig | None:

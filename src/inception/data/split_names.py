@@ -1,0 +1,53 @@
+"""The words by which folders, tables and lists of many tools name a split."""
+
+import re
+from collections.abc import Iterable
+
+_WORDS = {
+    "train": ("train", "training", "tr"),
+    "val": ("val", "valid", "validation", "validate", "dev", "publictest"),
+    "test": ("test", "testing", "eval", "evaluation", "holdout", "privatetest"),
+}
+SPLIT_OF_WORD = {word: split for split, words in _WORDS.items() for word in words}
+_FILLERS = {
+    "set",
+    "sets",
+    "data",
+    "dataset",
+    "images",
+    "image",
+    "imgs",
+    "img",
+    "seg",
+    "split",
+    "folder",
+    "new",
+}
+_FILLERS |= {"files", "photos", "pictures", "the", "my", "final", "full", "cropped", "resized", "samples"}
+_PARTS = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|[0-9]+")
+
+
+def split_named(name: str, exact: bool = False) -> str | None:
+    """The split that a folder's or cell's name stands for: train, val or test; None for any other name.
+
+    A name is one word for a split, by itself or among words that mean nothing ("train_set", "seg_train",
+    "TestImages", "val2017"); with `exact`, by itself only.
+    """
+    whole = re.sub(r"[\s_.-]+", "", name).lower()
+    if whole in SPLIT_OF_WORD:
+        return SPLIT_OF_WORD[whole]
+    if exact:
+        return None
+    words = [word.lower() for word in _PARTS.findall(name)]
+    splits = {SPLIT_OF_WORD[word] for word in words if word in SPLIT_OF_WORD}
+    rest = [word for word in words if word not in SPLIT_OF_WORD and word not in _FILLERS]
+    if len(splits) != 1 or not all(word.isdigit() for word in rest):
+        return None
+    return splits.pop()
+
+
+def splits_of(names: Iterable[str]) -> dict[str, str] | None:
+    """Name -> split where every name stands for one, train or val among several; else None."""
+    found = {name: split_named(name) for name in names}
+    splits = {name: split for name, split in found.items() if split is not None}
+    return splits if splits and len(splits) == len(found) else None
