@@ -118,8 +118,9 @@ def test_hidden_and_system_files_are_strays(make_tree):
     assert dataset.labels == ("cats", "dogs")
     assert set(dataset.strays) == {
         *("cats/.DS_Store", "__MACOSX", ".git", "Thumbs.db", "cats/Thumbs.db", ".x.png"),
-        *("README.txt", "loose.png", "cats/notes.txt", "unicorns/"),
+        *("README.txt", "cats/notes.txt", "unicorns/"),
     }
+    assert dataset.left_out == {"in no class folder": ("loose.png",)}
 
 
 def test_images_deeper_in_a_class_folder_belong_to_it(make_tree):
@@ -246,7 +247,7 @@ def test_flat_files_named_by_synset(prefix, make_tree):
     names = ["n01440764_tench.JPEG", "n01440764_10026.jpg", "n02119789_kit_fox.png", "other.png", "n12_x.png"]
     dataset = open_dataset(make_tree([prefix + name for name in names]))
     assert dataset.labels == ("n01440764", "n02119789")
-    assert set(dataset.strays) == {f"{prefix}other.png", f"{prefix}n12_x.png"}
+    assert set(dataset.left_out["in no class folder"]) == {f"{prefix}other.png", f"{prefix}n12_x.png"}
 
 
 def test_without_a_fraction_nothing_is_divided(make_tree):

@@ -2,51 +2,100 @@
 
 import posixpath
 import re
+import unicodedata
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
-from inception.data.dataset import SPLIT_NAMES, Found, Record
+from inception.data.dataset import Found, Record
 from inception.data.decode import EXTENSIONS
+from inception.data.multilabel import case_notes
 from inception.data.options import ReadOptions
+from inception.data.split_names import SPLIT_OF_WORD, split_named, splits_of
 from inception.data.stores import Store
 from inception.data.tables import table_records
-from inception.errors import DataError
+from inception.errors import DataError, ImageError, UsageError
 
 _LABEL_FILES = ("labels.csv", "labels.tsv")
-_SYSTEM_FILES = {"__macosx", "thumbs.db", "desktop.ini"}
+_SYSTEM = {"__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "__pycache__", "$recycle.bin", "recycler"}
+_SYSTEM |= {"system volume information", "lost+found", "@eadir", "#recycle", "@recycle", "#snapshot"}
+_SYSTEM |= {"@sharebin", "icloud~", "onedrivetemp", "$sysreset", "found.000", "lost.dir"}
 _SYNSET_FILE = re.compile(r"(n\d{8})_.+")
+_MAGIC = re.compile(rb"\xff\xd8\xff|\x89PNG|GIF8|BM|RIFF....WEBP|II\*\0|MM\0\*|P[1-6]\s", re.DOTALL)
+_PLAIN_NAMES = {"readme", "license", "copying", "makefile", "notice", "authors"}
+_CONTAINERS = {"images", "image", "imgs", "img", "jpegimages", "photos", "pictures", "data"}
+_ANNOTATIONS = "val_annotations.txt"
+_PATTERNS = (
+    (re.compile(r"(n\d{8})_[^/]+$"), r"(n\d{8})_"),
+    (re.compile(r"[A-Za-z][A-Za-z ]*\.\d+\.[^./]+$"), r"^([A-Za-z ]+)\.\d+"),
+    (re.compile(r"[A-Za-z][A-Za-z _-]*[_ -]\(?\d+\)?\.[^./]+$"), r"^(.+?)[_ -]+\(?\d+\)?\."),
+    (re.compile(r"[A-Za-z]+\d+\.[^./]+$"), r"^([A-Za-z]+)\d+\."),
+)
+_NOT_IN_CLASS = "in no class folder"
+_UNLABELLED = "without labels; predict takes them"
 
 
 def discover(store: Store, options: ReadOptions) -> Found:
-    """Labelled images of a store laid out as folders, and what is left over."""
+    """Labelled images of a store laid out as folders, what is left out, and what is no part of it."""
     names = store.names()
-    usable = [name for name in names if _is_image(name) or posixpath.basename(name).lower() in _LABEL_FILES]
-    usable = [name for name in usable if _junk(name) is None]
-    root = _data_root(usable)
-    table = next((name for name in usable if name[len(root) :].lower() in _LABEL_FILES), None)
-    found = table_records(store, table, options) if table else None
+    usable = [name for name in names if _junk(name) is None]
+    images = [name for name in usable if _is_image(name) or _is_image_by_content(store, name)]
+    tables = [name for name in usable if posixpath.basename(name).lower() in _LABEL_FILES]
+    root = _data_root([*images, *tables])
+    table = next((name for name in tables if name[len(root) :].lower() in _LABEL_FILES), None)
+    found = table_records(store, table, options) if table and not options.label_from else None
     if found is None:
-        table, found = None, Found(_folder_records([name for name in usable if _is_image(name)], root))
+        table, found = None, _folders(store, images, root, options)
     used = {record.path for record in found.records} | {table}
+    used.update(path for paths in found.left_out.values() for path in paths)
     strays = dict.fromkeys(_junk(name) or name for name in names if name not in used)
     for folder in store.empty_folders():
         strays[_junk(folder) or folder] = None
     if not found.records:
-        raise DataError(
-            f"{store.location} holds no labelled images: none of its {len(names)} files is an image "
-            "in a class folder; give a folder of class folders, an archive of one, or a CSV of path,label."
-        )
+        raise DataError(_nothing_labelled(store, names, images, root))
     return found._replace(strays=tuple(strays))
+
+
+def _nothing_labelled(store: Store, names: Sequence[str], images: Sequence[str], root: str) -> str:
+    hint = _pattern_hint([name[len(root) :] for name in images])
+    if hint:
+        return f"{store.location} has no class folders{hint}."
+    return (
+        f"{store.location} holds no labelled images: none of its {len(names)} files is an image "
+        "in a class folder; give a folder of class folders, an archive of one, a CSV of path,label, or "
+        "--label-from PATTERN."
+    )
+
+
+def _pattern_hint(keys: Sequence[str]) -> str:
+    """What names look like, and the pattern that would take the class from them; empty where none fits."""
+    for shape, pattern in _PATTERNS:
+        fitting = [key for key in map(posixpath.basename, keys) if shape.match(key)]
+        if fitting and len(fitting) >= 0.9 * len(keys):
+            taken = f"--label-from '{pattern}' takes the class from them"
+            return f", and its names look like {fitting[0]!r}: {taken}; or give a CSV of path,label"
+    return ""
 
 
 def _is_image(name: str) -> bool:
     return posixpath.splitext(name)[1].lower() in EXTENSIONS
 
 
+def _is_image_by_content(store: Store, name: str) -> bool:
+    """Whether a file without any ending begins as an image does; only such files are opened."""
+    base = posixpath.basename(name)
+    if "." in base or base.lower() in _PLAIN_NAMES:
+        return False
+    try:
+        return _MAGIC.match(store.read(name)[:16]) is not None
+    except (DataError, ImageError):
+        return False
+
+
 def _junk(name: str) -> str | None:
     """The hidden or system file or folder that `name` is or lies in, or None."""
     parts = name.split("/")
     for depth, part in enumerate(parts):
-        if part.startswith(".") or part.lower() in _SYSTEM_FILES:
+        if part.startswith(".") or part.lower() in _SYSTEM:
             return "/".join(parts[: depth + 1])
     return None
 
@@ -61,32 +110,167 @@ def _data_root(names: Sequence[str]) -> str:
         enterable = any(
             "/" in name or name.lower() in _LABEL_FILES or _SYNSET_FILE.match(name) for name in inner
         )
-        if len(tops) > 1 or "" in inner or top.lower() in SPLIT_NAMES or not enterable:
+        if len(tops) > 1 or "" in inner or (split_named(top) and not _holds_splits(inner)) or not enterable:
             break
         root, names = f"{root}{top}/", inner
     return root
 
 
-def _folder_records(images: Iterable[str], root: str) -> list[Record]:
+def _holds_splits(inner: Iterable[str]) -> bool:
+    tops = {name.partition("/")[0] for name in inner if "/" in name}
+    return len(tops) > 1 and splits_of(tops) is not None
+
+
+def _folders(store: Store, images: Sequence[str], root: str, options: ReadOptions) -> Found:
     keys = [name[len(root) :] for name in images]
-    by_split: dict[str, list[str]] = {}
+    splits, notes = _split_folders(keys, options)
+    by_top: defaultdict[str, list[str]] = defaultdict(list)
     for key in keys:
-        top, _, inner = key.partition("/")
-        if top.lower() in SPLIT_NAMES and ("/" in inner or _SYNSET_FILE.match(inner)):
-            by_split.setdefault(top, []).append(inner)
-    if not by_split:
-        return [Record(root + key, label, None, key) for key, label in _labelled(keys)]
-    records = []
-    for top, inners in by_split.items():
-        split = SPLIT_NAMES[top.lower()]
-        for inner, label in _labelled(inners):
-            records.append(Record(f"{root}{top}/{inner}", label, split, f"{top}/{inner}"))
-    return records
+        top, slash, _ = key.partition("/")
+        by_top[top if slash and top in splits else ""].append(key)
+    labelled: list[tuple[str, str, str | None]] = []
+    left_out: defaultdict[str, list[str]] = defaultdict(list)
+    for top, inside in by_top.items():
+        if not top and splits:
+            left_out["in no split folder"] += inside
+            continue
+        prefix = f"{top}/" if top else ""
+        inner, skipped = _undoubled([key[len(prefix) :] for key in inside], splits.get(top))
+        classes, more = _classes(store, root + prefix + skipped, inner, options)
+        notes += [note for note in more if note not in notes]
+        for key, label in zip(inner, classes, strict=True):
+            whole = prefix + skipped + key
+            if label is None:
+                left_out[_UNLABELLED if splits else _NOT_IN_CLASS].append(whole)
+            else:
+                labelled.append((whole, label, splits.get(top)))
+    labelled, more = _inner_splits(labelled) if not splits else (labelled, [])
+    names, merged = _readable({label for _, label, _ in labelled})
+    records = [Record(root + key, names[label], split, key) for key, label, split in labelled]
+    notes += [*more, *merged, *case_notes(sorted(set(names.values())))]
+    paths = {reason: tuple(root + key for key in found) for reason, found in left_out.items()}
+    return Found(records, (), tuple(notes), paths)
 
 
-def _labelled(keys: Sequence[str]) -> list[tuple[str, str]]:
-    """Paths with their class: the first folder, or without any folders the synset that begins the name."""
-    foldered = [(key, key.partition("/")[0]) for key in keys if "/" in key]
-    if foldered:
-        return foldered
-    return [(key, match[1]) for key in keys if (match := _SYNSET_FILE.match(key))]
+def _split_folders(keys: Sequence[str], options: ReadOptions) -> tuple[dict[str, str], list[str]]:
+    """Top folder -> split, where top folders are splits, and what is said of names that are no usual ones.
+
+    They are where all of them are called so, or where some are and hold folders.
+    """
+    holding: dict[str, bool] = {}
+    for key in keys:
+        top, slash, inner = key.partition("/")
+        if slash:
+            holding[top] = holding.get(top, False) or "/" in inner or bool(_SYNSET_FILE.match(inner))
+    every = splits_of(holding)
+    if every is not None and (any(holding.values()) or options.label_from):
+        unusual = {top: split for top, split in every.items() if top.lower() not in SPLIT_OF_WORD}
+        said = ", ".join(f"{top!r} is {split}" for top, split in sorted(unusual.items()))
+        return every, [f"the top folders are splits: {said}"] if unusual else []
+    if every is not None:
+        hint = _pattern_hint(keys) or "; --label-from PATTERN takes classes from names, or give a CSV"
+        raise DataError(
+            f"{', '.join(sorted(holding))}: called like a split, without class folders inside{hint}; "
+            "rename what is a class."
+        )
+    some = {
+        top: SPLIT_OF_WORD[top.lower()]
+        for top, deep in holding.items()
+        if deep and top.lower() in SPLIT_OF_WORD
+    }
+    return some, []
+
+
+def _undoubled(inner: Sequence[str], split: str | None) -> tuple[list[str], str]:
+    """Keys without a folder around all of them that is the split once more (`seg_train/seg_train/`)."""
+    tops = {key.partition("/")[0] for key in inner}
+    top = next(iter(tops), "")
+    if split and len(tops) == 1 and split_named(top) == split and any("/" in key for key in inner):
+        return [key[len(top) + 1 :] for key in inner], f"{top}/"
+    return list(inner), ""
+
+
+def _classes(
+    store: Store, prefix: str, keys: Sequence[str], options: ReadOptions
+) -> tuple[list[str | None], list[str]]:
+    """The class of every key below `prefix`, None where it has none, and what is to be said."""
+    if options.label_from:
+        return _by_pattern(keys, options.label_from), []
+    foldered = [key for key in keys if "/" in key]
+    if not foldered:
+        found = [_SYNSET_FILE.match(key) for key in keys]
+        return [match[1] if match else None for match in found], []
+    tops = {key.partition("/")[0] for key in foldered}
+    if tops <= {"images"}:
+        listed = _annotations(store, prefix)
+        return [listed.get(posixpath.basename(key)) for key in keys], []
+    if options.classes == "leaf":
+        return [posixpath.basename(posixpath.dirname(key)) or None for key in keys], []
+    return [key.partition("/")[0] if "/" in key else None for key in keys], _levels(foldered, options)
+
+
+def _annotations(store: Store, prefix: str) -> dict[str, str]:
+    """Tiny-ImageNet's list of the classes of its validation images: file, class and box, tab-separated."""
+    try:
+        text = store.read(prefix + _ANNOTATIONS).decode("utf-8", "replace")
+    except (DataError, ImageError):
+        return {}
+    rows = (line.split("\t") for line in text.splitlines())
+    return {row[0]: row[1] for row in rows if len(row) > 1}
+
+
+def _levels(keys: Sequence[str], options: ReadOptions) -> list[str]:
+    """A sentence where class folders hold several folders each."""
+    inner: defaultdict[str, set[str]] = defaultdict(set)
+    for key in keys:
+        parts = key.split("/")
+        if len(parts) > 2:
+            inner[parts[0]].add(parts[-2])
+    folders = {name for names in inner.values() for name in names}
+    divided = {name.lower() in SPLIT_OF_WORD or name.lower() in _CONTAINERS for name in folders}
+    if options.classes or not folders or divided == {True} or max(map(len, inner.values())) < 2:
+        return []
+    return [
+        f"{len(inner)} folders hold folders: the names of the outer ones are the classes; "
+        f"--classes leaf takes the {len(folders)} inner ones"
+    ]
+
+
+def _by_pattern(keys: Sequence[str], pattern: str) -> list[str | None]:
+    try:
+        expression = re.compile(pattern)
+    except re.error as error:
+        raise UsageError(f"--label-from {pattern!r} is no regular expression: {error}") from error
+    if expression.groups < 1:
+        raise UsageError(f"--label-from {pattern!r} needs a group in parentheses around the class")
+    found = [expression.search(posixpath.basename(key)) or expression.search(key) for key in keys]
+    return [match[1] if match else None for match in found]
+
+
+def _inner_splits(
+    labelled: list[tuple[str, str, str | None]],
+) -> tuple[list[tuple[str, str, str | None]], list[str]]:
+    """`class/{train,test}/...`: where every folder in every class is a split, it is the images' split."""
+    seconds = {parts[1] if len(parts := key.split("/")) > 2 else "" for key, _, _ in labelled}
+    if len(seconds) < 2 or not all(name.lower() in SPLIT_OF_WORD for name in seconds):
+        return labelled, []
+    divided: list[tuple[str, str, str | None]] = [
+        (key, label, SPLIT_OF_WORD[key.split("/")[1].lower()]) for key, label, _ in labelled
+    ]
+    return divided, [f"the folders {', '.join(sorted(seconds))} in the class folders are the splits"]
+
+
+def _readable(labels: Iterable[str]) -> tuple[dict[str, str], list[str]]:
+    """Folder name -> class name: composed (NFC), and bytes that are no UTF-8 as escapes."""
+    names, notes = {}, []
+    for label in labels:
+        text = label.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+        names[label] = unicodedata.normalize("NFC", text)
+        if text != label:
+            notes.append(f"a folder's name is not UTF-8; the class is called {text!r}")
+    same = len(names) - len(set(names.values()))
+    if same:
+        notes.append(
+            f"{same} class name(s) are written both composed and decomposed (Unicode): one class each"
+        )
+    return names, notes

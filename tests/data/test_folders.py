@@ -1,0 +1,167 @@
+"""Folders as Kaggle, other tools and people lay them out: read, or refused with what to do."""
+
+import os
+import sys
+
+import pytest
+
+from inception.data.options import ReadOptions
+from inception.data.sources import open_dataset
+from inception.data.split_names import split_named
+from inception.errors import DataError, UsageError
+
+
+@pytest.fixture
+def opened(make_tree):
+    def make(*names: str, **options):
+        return open_dataset(make_tree(list(names)), options=ReadOptions(**options))
+
+    return make
+
+
+def classes(prefix: str, count: int = 3, labels: tuple[str, ...] = ("cat", "dog")) -> list[str]:
+    return [f"{prefix}{label}/{number}.png" for label in labels for number in range(count)]
+
+
+def sizes(dataset) -> dict[str, int]:
+    return {split: len(dataset.split(split)) for split in dataset.splits}
+
+
+@pytest.mark.parametrize(
+    ("name", "split"),
+    [
+        *((name, "train") for name in ("train", "TRAINING", "train_set", "training_set", "train_images")),
+        *((name, "train") for name in ("seg_train", "Train", "TRAIN_DATA", "TrainImages", "train2017")),
+        *((name, "val") for name in ("val", "valid", "validation_set", "dev", "Validation-Images", "val.1")),
+        *((name, "test") for name in ("test", "testing", "test_set", "eval", "holdout", "seg_test")),
+        *((name, None) for name in ("trainer", "car", "steam train", "testudo", "positive", "latest", "")),
+    ],
+)
+def test_words_for_splits(name, split):
+    assert split_named(name) == split
+
+
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [
+        ("train_set", "test_set"),
+        ("training", "testing"),
+        ("Train_Data", "Test_Data"),
+        ("seg_train", "seg_test"),
+    ],
+)
+@pytest.mark.parametrize("doubled", [False, True])
+def test_top_folders_that_are_all_called_like_splits_are_splits(opened, train, test, doubled):
+    tops = [f"{name}/{name}/" if doubled else f"{name}/" for name in (train, test)]
+    dataset = opened(*classes(tops[0], 10), *classes(tops[1]))
+    assert dataset.labels == ("cat", "dog")
+    assert len(dataset.split("test")) == 6
+    if train != "training":
+        assert any(f"{train!r} is train" in note for note in dataset.notes)
+
+
+@pytest.mark.parametrize("labels", [("bus", "car", "train"), ("negative", "positive", "test")])
+def test_classes_called_like_a_split_stay_classes(opened, labels):
+    assert opened(*classes("", labels=labels)).labels == labels
+
+
+@pytest.mark.parametrize("tops", [("train", "test"), ("train_set", "test_set")])
+def test_split_folders_without_classes_are_refused(opened, tops):
+    with pytest.raises(DataError, match="called like a split, without class folders"):
+        opened(*(f"{top}/{letter}.png" for top in tops for letter in "abc"))
+
+
+def test_splits_inside_the_classes(opened):
+    dataset = opened(*(f"{label}/{s}/{n}.png" for label in "ab" for s in ("train", "test") for n in range(4)))
+    assert dataset.labels == ("a", "b")
+    assert len(dataset.split("test")) == 8
+    assert any("are the splits" in note for note in dataset.notes)
+
+
+@pytest.mark.parametrize("name", ["test/{}.png", "pred/{}.png", "test/images/{}.png"])
+def test_unlabelled_pictures_are_left_out_and_counted(opened, name):
+    dataset = opened(*classes("train/", 10), *(name.format(n) for n in range(3)))
+    assert dataset.labels == ("cat", "dog")
+    assert [len(paths) for paths in dataset.left_out.values()] == [3]
+
+
+def test_system_folders_are_no_classes(opened):
+    folders = ("__pycache__", ".ipynb_checkpoints", "$RECYCLE.BIN", "System Volume Information", "lost+found")
+    folders += ("@eaDir", "#recycle", ".Trashes", "__MACOSX")
+    dataset = opened(*classes(""), *(f"{folder}/x.png" for folder in folders), "cat/._0.png", "dog/Thumbs.db")
+    assert dataset.labels == ("cat", "dog")
+    assert len(dataset.samples) == 6
+    assert not dataset.left_out
+
+
+def test_names_equal_in_unicode_are_one_class(opened):
+    dataset = opened(*classes("train/", 10, ("caf\u00e9", "t")), *classes("test/", 2, ("cafe\u0301", "t")))
+    assert dataset.labels == ("caf\u00e9", "t")
+    assert any("composed and decomposed" in note for note in dataset.notes)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names that are no UTF-8 exist on Linux only")
+def test_a_name_that_is_no_utf8_is_shown_readably(opened, make_tree):
+    root = make_tree(classes(""))
+    (root / "cat").rename(os.fsdecode(os.fsencode(root) + b"/caf\xe9"))
+    assert open_dataset(root).labels == ("caf\\xe9", "dog")
+
+
+def test_names_that_differ_by_case_are_said(opened):
+    dataset = opened(*classes("", labels=("cat", "Cat", "dog")))
+    assert dataset.labels == ("Cat", "cat", "dog")
+    assert any("Cat and cat" in note for note in dataset.notes)
+
+
+def test_two_levels_are_said_and_both_are_possible(opened):
+    names = [*classes("animal/"), *classes("plant/", labels=("oak", "elm"))]
+    outer = opened(*names)
+    assert outer.labels == ("animal", "plant")
+    assert any("2 folders hold folders" in note and "the 4 inner ones" in note for note in outer.notes)
+    assert open_dataset(outer.store.location, options=ReadOptions(classes="leaf")).labels == (
+        "cat",
+        "dog",
+        "elm",
+        "oak",
+    )
+
+
+def test_tiny_imagenet(opened, make_tree):
+    train = [f"train/{s}/images/{s}_{n}.png" for s in ("n01443537", "n01629819") for n in range(4)]
+    root = make_tree([*train, *(f"val/images/val_{n}.png" for n in range(4)), "test/images/test_0.png"])
+    rows = [f"val_{n}.png\t{('n01443537', 'n01629819')[n % 2]}\t0\t0\t5\t5" for n in range(4)]
+    (root / "val" / "val_annotations.txt").write_text("\n".join(rows))
+    dataset = open_dataset(root)
+    assert dataset.labels == ("n01443537", "n01629819")
+    assert sizes(dataset) == {"train": 8, "val": 4}
+    assert list(dataset.left_out.values()) == [("test/images/test_0.png",)]
+
+
+@pytest.mark.parametrize("prefix", ["", "train/"])
+@pytest.mark.parametrize(
+    "form",
+    ["{label}.{n}.png", "{label}_{n:03}.png", "{label}{n}.png", "{label} ({n}).png", "{label}-{n}.jpg"],
+)
+def test_classes_in_file_names_by_the_pattern_that_the_refusal_shows(opened, prefix, form):
+    names = [prefix + form.format(label=label, n=n) for label in ("Bengal", "pug") for n in range(5)]
+    with pytest.raises(DataError, match="--label-from") as caught:
+        opened(*names)
+    pattern = str(caught.value).partition("--label-from '")[2].partition("'")[0]
+    assert opened(*names, label_from=pattern).labels == ("Bengal", "pug")
+
+
+def test_patterns_that_are_none(opened):
+    with pytest.raises(UsageError, match="no regular expression"):
+        opened(*classes(""), label_from="(")
+    with pytest.raises(UsageError, match="needs a group"):
+        opened(*classes(""), label_from="cat")
+
+
+def test_images_without_an_ending_are_known_by_content(opened, make_tree):
+    root = make_tree(classes(""))
+    for path in list(root.rglob("*.png")):
+        path.rename(path.with_suffix(""))
+    (root / "cat" / "README").write_text("about")
+    dataset = open_dataset(root)
+    assert dataset.labels == ("cat", "dog")
+    assert dataset.strays == ("cat/README",)
