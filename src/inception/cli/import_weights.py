@@ -28,6 +28,8 @@ from inception.weights.matching import describe
     type=click.Choice(["keep", "drop"]),
     help="Outputs that are no class. Default: output 0 of 1001 is dropped, 1008 outputs are kept.",
 )
+@click.option("--ema", is_flag=True, help="Take the averaged (EMA) weights of the file.")
+@click.option("--allow-nonfinite", is_flag=True, help="Accept NaN and infinity among the weights.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def import_command(
     file: Path,
@@ -37,6 +39,8 @@ def import_command(
     partial: str | None,
     tool: str | None,
     background: str | None,
+    ema: bool,
+    allow_nonfinite: bool,
     as_json: bool,
 ) -> None:
     """Read FILE into a network and write a bundle.
@@ -45,7 +49,16 @@ def import_command(
     or a frozen .pb), Caffe (.caffemodel) or ONNX. Nothing in it is executed. Class names come from --labels,
     or from FILE's neighbour `<stem>.synsets.txt` or `<stem>.labels.txt`.
     """
-    bundle, report = import_weights(file, name, labels, partial=partial, tool=tool, background=background)
+    bundle, report = import_weights(
+        file,
+        name,
+        labels,
+        partial=partial,
+        tool=tool,
+        background=background,
+        ema=ema,
+        allow_nonfinite=allow_nonfinite,
+    )
     save_bundle(bundle, output)
     if not report.complete:
         say(f"does not fit: {describe(report, limit=100)}")
@@ -64,6 +77,10 @@ def import_command(
         ("network", bundle.network),
         ("source", f"{bundle.provenance['tool']} ({bundle.provenance['format']})"),
         ("tensors", f"{len(bundle.state_dict)}"),
-        ("classes", f"{len(bundle.labels)} ({', '.join(bundle.labels[1:4])}, …)"),
+        ("classes", f"{len(bundle.labels)} ({_first(bundle.labels)})"),
     ]
     print_table(("imported", ""), rows)
+
+
+def _first(labels: tuple[str, ...], limit: int = 3) -> str:
+    return ", ".join([*labels[:limit], *(["…"] if len(labels) > limit else [])])

@@ -56,6 +56,8 @@ def import_weights(
     tool: str | None = None,
     background: str | None = None,
     preprocess: Preprocess | None = None,
+    ema: bool = False,
+    allow_nonfinite: bool = False,
 ) -> tuple[Bundle, ImportReport]:
     """Read the weights at `path` into network `name` and make a bundle of them.
 
@@ -72,16 +74,16 @@ def import_weights(
         tool: whose form of the file it is, where names alone do not tell.
         background: `keep` or `drop` outputs that are no class; None: drop output 0 of 1001.
         preprocess: what the weights expect, where the tool's usual is wrong.
+        ema, allow_nonfinite: take a PyTorch checkpoint's averaged weights; accept NaN and infinity.
 
     Raises WeightsError listing the tensors when the file does not fill the network, UsageError for a wrong
     request.
     """
     name = canonical_name(name)
-    foreign = read_foreign(path)
+    foreign = read_foreign(path, ema)
     fit = _best_fit(name, foreign, tool, background)
     tensors, network, remarks = fit.tensors, fit.network, [*foreign.notes, *fit.remarks]
-    if network.num_classes < 1:
-        raise WeightsError(f"{path} has a classifier without outputs (fc.weight)")
+    _check(path, fit, allow_nonfinite)
     provenance: dict[str, Any] = {
         "imported_from": path.name,
         "source_sha256": sha256_file(files_of(path)[-1]),
@@ -105,6 +107,19 @@ def import_weights(
         provenance=provenance,
     )
     return bundle, fit.report
+
+
+def _check(path: Path, fit: _Fit, allow_nonfinite: bool) -> None:
+    if fit.network.num_classes < 1:
+        raise WeightsError(f"{path} has a classifier without outputs (fc.weight)")
+    if allow_nonfinite:
+        return
+    for name, value in fit.tensors.items():
+        if value.is_floating_point() and not bool(value.isfinite().all()):
+            raise WeightsError(
+                f"{path}: {name} holds NaN or infinity (did training diverge?): take an earlier checkpoint, "
+                "or --allow-nonfinite"
+            )
 
 
 def _shapes(name: str, aux: bool, arguments: Mapping[str, Any]) -> Network:

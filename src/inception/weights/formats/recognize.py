@@ -3,15 +3,15 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from inception.errors import UsageError, WeightsError
-from inception.weights.formats import sstable, tensorflow
+from inception.errors import UsageError
+from inception.weights.formats import tensorflow
 from inception.weights.formats.caffe import read_caffe
 from inception.weights.formats.foreign import Foreign
 from inception.weights.formats.keras import read_keras
 from inception.weights.formats.onnx import read_onnx
+from inception.weights.formats.sniff import kind_of
 from inception.weights.formats.torch_files import read_safetensors, read_torch
 
-HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 READERS: dict[str, Callable[[Path], Foreign]] = {
     ".safetensors": read_safetensors,
     ".pth": read_torch,
@@ -26,10 +26,18 @@ READERS: dict[str, Callable[[Path], Foreign]] = {
     ".ckpt": tensorflow.read_checkpoint,
     ".index": tensorflow.read_checkpoint,
 }
+BY_CONTENT: dict[str, Callable[[Path], Foreign]] = {
+    "torch": read_torch,
+    "safetensors": read_safetensors,
+    "hdf5": read_keras,
+    "keras": read_keras,
+    "onnx": read_onnx,
+    "checkpoint": tensorflow.read_checkpoint,
+}
 
 
-def read_foreign(path: Path) -> Foreign:
-    """The tensors of a weights file of any known format.
+def read_foreign(path: Path, ema: bool = False) -> Foreign:
+    """The tensors of a weights file of any known format; `ema`: the averaged ones of a PyTorch checkpoint.
 
     Raises UsageError when there is no such file or its kind is not known, WeightsError when it is damaged.
     """
@@ -37,11 +45,13 @@ def read_foreign(path: Path) -> Foreign:
         return tensorflow.read_checkpoint(path)
     if not path.is_file():
         raise UsageError(f"there is no weights file at {path}")
-    reader = READERS.get(path.suffix.lower()) or _by_content(path)
+    reader = BY_CONTENT.get(kind_of(path)) or READERS.get(path.suffix.lower())
     if reader is None:
         known = ", ".join(READERS)
         raise UsageError(f"{path.suffix or path} files are not read; give one of {known}, or a checkpoint")
-    return reader(path)
+    if ema and reader is not read_torch:
+        raise UsageError(f"{path} is no PyTorch checkpoint: --ema takes averaged weights only of these")
+    return read_torch(path, ema) if reader is read_torch else reader(path)
 
 
 def files_of(path: Path) -> list[Path]:
@@ -57,17 +67,3 @@ def files_of(path: Path) -> list[Path]:
 
 def _literal(name: str) -> str:
     return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in name)
-
-
-def _by_content(path: Path) -> Callable[[Path], Foreign] | None:
-    """For names without a known ending: checkpoints of version 1 (`model.ckpt-1234`) and HDF5."""
-    try:
-        with path.open("rb") as stream:
-            head = stream.read(8)
-            stream.seek(max(path.stat().st_size - 8, 0))
-            tail = stream.read(8)
-    except OSError as error:
-        raise WeightsError(f"{path} cannot be read: {error.strerror or error}") from error
-    if sstable.is_table(tail):
-        return tensorflow.read_checkpoint
-    return read_keras if head == HDF5_MAGIC else None
