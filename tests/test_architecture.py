@@ -23,7 +23,7 @@ ROOMS = (
     "cli",
     "__main__",
 )
-MAX_FILE_LINES, MAX_FUNCTION_LINES = 420, 60
+MAX_FILE_LINES, MAX_FUNCTION_LINES = 420, 70
 FILES = sorted(SOURCE.rglob("*.py"))
 
 

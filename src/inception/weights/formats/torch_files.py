@@ -40,6 +40,9 @@ def _plain_classes() -> list[Any]:
         "numpy.dtype",
         "numpy.core.multiarray.scalar",
         "numpy._core.multiarray.scalar",
+        "numpy.core.multiarray._reconstruct",
+        "numpy._core.multiarray._reconstruct",
+        "numpy.ndarray",
         "_codecs.encode",  # older protocols write bytes with it
         *(f"builtins.{name}" for name in ("dict", "list", "set", "int", "float", "str")),
         *(f"datetime.{name}" for name in ("datetime", "date", "time", "timedelta", "timezone")),
