@@ -85,7 +85,8 @@ def test_both_languages_have_the_same_commands_tables_and_code():
     assert code(ENGLISH) == code(CHINESE) != []
     assert blocks(ENGLISH, "text") == blocks(CHINESE, "text") != []
     for pattern in (r"(?m)^#+ ", r"(?m)^(?:\||- |\d\. )", r"\]\(docs/[^)]*\)"):
-        assert re.findall(pattern, prose(ENGLISH)) == re.findall(pattern, prose(CHINESE)), pattern
+        chinese = re.findall(pattern, prose(CHINESE).replace("reading.zh-CN.md", "reading.md"))
+        assert re.findall(pattern, prose(ENGLISH)) == chinese, pattern
     measured = [
         re.findall(r"\b0\.\d{3}\b|\b1\.000\b|\b\d,\d{3},\d{3}\b", text_of(p)) for p in (ENGLISH, CHINESE)
     ]

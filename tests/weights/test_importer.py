@@ -144,7 +144,7 @@ def test_a_malicious_pickle_is_refused_and_not_run(tmp_path, protocol, writer):
         torch.save(content, path, pickle_protocol=protocol)
     else:
         path.write_bytes(pickle.dumps(content, protocol))
-    with pytest.raises(WeightsError, match="cannot be read as plain tensors|holds the class"):
+    with pytest.raises(WeightsError, match="cannot be read as plain tensors"):
         import_weights(path, "googlenet")
     assert not target.exists()
     # It is a real one: plain unpickling would have run it.
