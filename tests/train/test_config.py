@@ -29,6 +29,7 @@ OTHER = {
     "val_fold": "0",
     "test_fold": "1",
     "encoding": "cp1252",
+    "allow_left_out": True,
     "root": "pictures",
     "output": "runs/x",
     "model": "googlenet",

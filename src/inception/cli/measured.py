@@ -42,6 +42,8 @@ def measure_shown(
         )
     for note in measurement.dataset.notes:
         say(note)
+    for line in measurement.dataset.left_out_lines():
+        say(line)
     for path, reason in list(measurement.unreadable.items())[:5]:
         say(f"left out {path}: {reason}")
     return measurement, classifier, time.perf_counter() - start
@@ -54,6 +56,7 @@ def facts_of(measurement: Measurement[Any]) -> dict[str, Any]:
         "data_fingerprint": measurement.dataset.fingerprint,
         "split": measurement.split,
         "unreadable": measurement.unreadable,
+        "left_out": {why: len(paths) for why, paths in measurement.dataset.left_out.items()},
     }
 
 

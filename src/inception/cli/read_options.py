@@ -17,13 +17,17 @@ def read_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(command)
     def collected(**arguments: Any) -> Any:
-        values = {item.name: arguments.pop(item.name) or "" for item in FIELDS}
+        given = {item.name: arguments.pop(item.name) for item in FIELDS}
+        values: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
         return command(**arguments, options=ReadOptions(**values))
 
     wrapped: Callable[..., Any] = collected
     for item in reversed(FIELDS):
-        kind = click.Choice(item.metadata["choices"]) if item.metadata["choices"] else str
         flag = "--" + item.name.replace("_", "-")
         text = item.metadata["help"][:1].upper() + item.metadata["help"][1:] + "."
+        if isinstance(item.default, bool):
+            wrapped = click.option(flag, item.name, is_flag=True, help=text)(wrapped)
+            continue
+        kind = click.Choice(item.metadata["choices"]) if item.metadata["choices"] else str
         wrapped = click.option(flag, item.name, type=kind, help=text)(wrapped)
     return wrapped

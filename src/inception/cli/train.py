@@ -60,6 +60,8 @@ def train(data: str, config_path: Path | None, as_json: bool, **options: Any) ->
         say(f"skipped {path}: {reason}")
     if len(result.unreadable) > 5:
         say(f"… and {len(result.unreadable) - 5} more unreadable images; run `inception check`")
+    for reason, count in result.left_out.items():
+        say(f"left out: {count} ({reason})")
     if as_json:
         print_json(
             {
@@ -67,6 +69,7 @@ def train(data: str, config_path: Path | None, as_json: bool, **options: Any) ->
                 "best_epoch": result.best_epoch,
                 "val": result.metrics,
                 "unreadable": len(result.unreadable),
+                "left_out": result.left_out,
             }
         )
         return

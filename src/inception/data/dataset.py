@@ -24,6 +24,9 @@ SPLIT_NAMES = {
 }
 """What folders, files and tables call a split, in small letters."""
 _SHOWN = 5
+UNLABELLED = "without labels; predict takes them"
+"""The reason why images of a split without classes are left out: usual in competitions, no fault."""
+_LEFT_OUT_SHARE = 0.1
 _SYNSET = re.compile(r"(n\d{8})(?:[ ,_:]+(.*))?")
 
 
@@ -130,6 +133,25 @@ class Dataset:
     def read(self, sample: Sample) -> bytes:
         """The bytes of a sample's file. Raises `ImageError` or `DataError`."""
         return self.store.read(sample.path)
+
+    def left_out_lines(self) -> list[str]:
+        """A line for each reason why images are not used, with their number and that of all."""
+        total = len(self.samples) + sum(map(len, self.left_out.values()))
+        return [f"left out: {len(paths)} of {total} ({reason})" for reason, paths in self.left_out.items()]
+
+    def require_most(self, allowed: bool) -> None:
+        """Raise `DataError` where more than a tenth of the images is left out, unless that is allowed.
+
+        Images without labels, as competitions have them for testing, do not count.
+        """
+        counted = {reason: paths for reason, paths in self.left_out.items() if reason != UNLABELLED}
+        missing = sum(map(len, counted.values()))
+        if not allowed and missing > _LEFT_OUT_SHARE * (missing + len(self.samples)):
+            lines = "; ".join(line for line in self.left_out_lines() if UNLABELLED not in line)
+            raise DataError(
+                f"{self.name}: more than a tenth of the images would be {lines}. "
+                "Put that right, or give --allow-left-out to go on without them."
+            )
 
     def names_of(self, sample: Sample) -> tuple[str, ...]:
         """The names of a sample's labels."""

@@ -6,8 +6,9 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
-from inception.data.dataset import Found, Record
+from inception.data.dataset import UNLABELLED, Found, Record
 from inception.data.decode import EXTENSIONS
+from inception.data.formats import left_out_reason
 from inception.data.multilabel import case_notes
 from inception.data.options import ReadOptions
 from inception.data.split_names import SPLIT_OF_WORD, split_named, splits_of
@@ -31,7 +32,6 @@ _PATTERNS = (
     (re.compile(r"[A-Za-z]+\d+\.[^./]+$"), r"^([A-Za-z]+)\d+\."),
 )
 _NOT_IN_CLASS = "in no class folder"
-_UNLABELLED = "without labels; predict takes them"
 
 
 def discover(store: Store, options: ReadOptions) -> Found:
@@ -45,6 +45,13 @@ def discover(store: Store, options: ReadOptions) -> Found:
     found = table_records(store, table, options) if table and not options.label_from else None
     if found is None:
         table, found = None, _folders(store, images, root, options)
+    unread: defaultdict[str, list[str]] = defaultdict(list)
+    for name in usable:
+        if reason := left_out_reason(name):
+            unread[reason].append(name)
+    found = found._replace(
+        left_out={**found.left_out, **{why: tuple(paths) for why, paths in unread.items()}}
+    )
     used = {record.path for record in found.records} | {table}
     used.update(path for paths in found.left_out.values() for path in paths)
     strays = dict.fromkeys(_junk(name) or name for name in names if name not in used)
@@ -132,7 +139,7 @@ def _folders(store: Store, images: Sequence[str], root: str, options: ReadOption
     left_out: defaultdict[str, list[str]] = defaultdict(list)
     for top, inside in by_top.items():
         if not top and splits:
-            left_out["in no split folder"] += inside
+            left_out[UNLABELLED] += inside
             continue
         prefix = f"{top}/" if top else ""
         inner, skipped = _undoubled([key[len(prefix) :] for key in inside], splits.get(top))
@@ -141,7 +148,7 @@ def _folders(store: Store, images: Sequence[str], root: str, options: ReadOption
         for key, label in zip(inner, classes, strict=True):
             whole = prefix + skipped + key
             if label is None:
-                left_out[_UNLABELLED if splits else _NOT_IN_CLASS].append(whole)
+                left_out[UNLABELLED if splits else _NOT_IN_CLASS].append(whole)
             else:
                 labelled.append((whole, label, splits.get(top)))
     labelled, more = _inner_splits(labelled) if not splits else (labelled, [])

@@ -21,4 +21,8 @@ class ReadOptions:
     val_fold: str = _option("fold of a table's fold column that is val")
     test_fold: str = _option("fold of a table's fold column that is test")
     encoding: str = _option("encoding of a table's text; default UTF-8, or UTF-16 by its mark")
+    allow_left_out: bool = field(
+        default=False,
+        metadata={"help": "go on where more than a tenth of the images is left out", "choices": ()},
+    )
     root: str = _option("folder that a table's paths are relative to; default the table's own")

@@ -9,6 +9,7 @@ from PIL import Image
 
 from inception.data.archives import open_archive
 from inception.data.decode import decode_image, is_visible_image
+from inception.data.formats import left_out_reason
 from inception.data.parquet import ParquetStore
 from inception.data.stores import FolderStore, Store
 from inception.data.webdataset import find_shards, open_shard_images
@@ -102,6 +103,9 @@ def _expand(path: str) -> Iterator[tuple[str, Found]]:
     if not names:
         yield path, _NoImage(f"{path} holds no images")
     for name in names:
+        if reason := left_out_reason(name):
+            yield f"{path.rstrip('/')}/{name}", _NoImage(f"{name}: {reason}")
+            continue
         yield f"{path.rstrip('/')}/{name}", _MemberImage(store, name)
 
 
@@ -118,4 +122,10 @@ def _open_store(path: str) -> Store | None:
 
 def _image_names(store: Store) -> list[str]:
     names = store.names()
-    return names if isinstance(store, ParquetStore) else [name for name in names if is_visible_image(name)]
+    if isinstance(store, ParquetStore):
+        return names
+    return [name for name in names if is_visible_image(name) or (left_out_reason(name) and _is_visible(name))]
+
+
+def _is_visible(name: str) -> bool:
+    return not any(part.startswith(".") for part in name.split("/"))

@@ -26,7 +26,8 @@ def _option(default: Any, text: str, choices: tuple[str, ...] = ()) -> Any:
 
 def _of_data(name: str) -> Any:
     """The field of `ReadOptions` with this name."""
-    return field(default="", metadata=ReadOptions.__dataclass_fields__[name].metadata)
+    described = ReadOptions.__dataclass_fields__[name]
+    return field(default=described.default, metadata=described.metadata)
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ class TrainConfig:
     val_fold: str = _of_data("val_fold")
     test_fold: str = _of_data("test_fold")
     encoding: str = _of_data("encoding")
+    allow_left_out: bool = _of_data("allow_left_out")
     root: str = _of_data("root")
     output: str = _option("", "run folder; default runs/<data>-<model>")
     model: str = _option("", "network; default by the recipe, or the weights' own")

@@ -225,8 +225,9 @@ def _open_data(asked: TrainConfig, observer: Observer) -> Dataset:
     )
     for note in dataset.notes:
         observer.message(note)
-    for reason, paths in dataset.left_out.items():
-        observer.message(f"left out: {len(paths)} of {len(paths) + len(dataset.samples)} images, {reason}")
+    for line in dataset.left_out_lines():
+        observer.message(line)
+    dataset.require_most(asked.allow_left_out)
     return dataset
 
 

@@ -4,7 +4,7 @@ import json
 import platform
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,7 @@ class TrainResult:
             top1, top5, loss, n; with several labels an image n, map, macro_f1, micro_f1, loss.
         best_epoch: the epoch the bundle's weights are from; 0 is the linear probe.
         unreadable: skipped images of train and val, and why.
+        left_out: reasons why images of the data set were not used, and how many.
     """
 
     folder: Path
@@ -58,6 +59,7 @@ class TrainResult:
     metrics: dict[str, Any]
     best_epoch: int
     unreadable: dict[str, str]
+    left_out: dict[str, int] = field(default_factory=dict)
 
 
 def train_bundle(
@@ -232,7 +234,8 @@ class _Run:
         if self.setting.val is not None:
             unreadable |= self.setting.val.unreadable
         self.setting.ranks.wait()
-        return TrainResult(self.setting.folder, self.path, metrics, progress.best_epoch, unreadable)
+        left_out = {reason: len(paths) for reason, paths in self.dataset.left_out.items()}
+        return TrainResult(self.setting.folder, self.path, metrics, progress.best_epoch, unreadable, left_out)
 
 
 def _calibrated(bundle: Bundle, classifier: Classifier, val: Loader) -> tuple[Bundle, dict[str, Any]]:
