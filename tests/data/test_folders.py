@@ -165,3 +165,30 @@ def test_images_without_an_ending_are_known_by_content(opened, make_tree):
     dataset = open_dataset(root)
     assert dataset.labels == ("cat", "dog")
     assert dataset.strays == ("cat/README",)
+
+
+def test_unlabelled_pictures_in_a_doubled_folder(opened):
+    names = [*classes("seg_train/seg_train/"), *classes("seg_test/seg_test/"), "seg_pred/seg_pred/1.png"]
+    dataset = opened(*names)
+    assert dataset.labels == ("cat", "dog")
+    assert [len(paths) for paths in dataset.left_out.values()] == [1]
+    dataset.require_most(False)
+
+
+def test_class_folders_beside_splits_are_not_called_unlabelled(opened):
+    dataset = opened(*classes("train_set/"), *classes("test_set/"), *classes("extra/"))
+    assert dataset.labels == ("cat", "dog")
+    assert "these are splits: 'test_set' is test, 'train_set' is train" in dataset.notes[0]
+    with pytest.raises(DataError, match="in 'extra', which is called like no split: rename it"):
+        dataset.require_most(False)
+
+
+@pytest.mark.parametrize(
+    "inner", [("train_set", "test_set"), ("trainset", "testset"), ("TrainImages", "eval")]
+)
+def test_splits_of_any_word_inside_the_classes(opened, inner):
+    dataset = opened(
+        *(f"{label}/{name}/{n}.png" for label in ("cat", "dog") for name in inner for n in range(3))
+    )
+    assert dataset.labels == ("cat", "dog")
+    assert sizes(dataset)["test"] == 6

@@ -92,6 +92,17 @@ def test_a_subset_of_the_labels_in_another_order(classifier, tmp_path):
     assert set(measurement.evaluation.samples.targets) == {list(COLOURS).index(n) for n in ("jade", "violet")}
 
 
+@pytest.mark.parametrize("layout", ["{}", "test/{}", "train/{}"])
+def test_a_folder_of_a_single_class(classifier, tmp_path, layout):
+    data = write_shapes(tmp_path / "data", {"test": 2})
+    single = tmp_path / "single" / layout.format("jade")
+    single.parent.mkdir(parents=True)
+    (data / "test" / "jade").rename(single)
+    measurement = evaluate_bundle(classifier, tmp_path / "single")
+    assert measurement.evaluation.n == 2
+    assert set(measurement.evaluation.samples.targets) == {list(COLOURS).index("jade")}
+
+
 def test_only_what_training_held_back_is_measured_on_the_very_set_it_was_trained_on(tiny_bundle, tmp_path):
     folder = write_shapes(tmp_path / "plain", {"all": 12}) / "all"
     dataset = open_dataset(folder, val_fraction=0.25, seed=9)

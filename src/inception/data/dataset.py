@@ -198,13 +198,14 @@ def build_dataset(
     flip_safe: bool = True,
     notes: Sequence[str] = (),
     left_out: Mapping[str, tuple[str, ...]] | None = None,
+    measuring: bool = False,
 ) -> Dataset:
     """Turn listed images into a data set: complete the splits, number the labels, take the fingerprint.
 
     With no "val" and no "test", each gets `val_fraction` of every class (0 leaves all in "train"); with
     "train" and "test" alone, "val" is taken from "train"; "train" and "val" alone stay so, as do sets
     without "train". Labels are the classes of "train" (of everything if there is no "train"), in natural
-    order unless `labels` fixes them.
+    order unless `labels` fixes them. A set only for `measuring` may have any number of classes, in any split.
 
     Raises:
         DataError: if there are no images, only one class to train on, or classes that "train" lacks.
@@ -217,7 +218,9 @@ def build_dataset(
             f"{store.location} holds no labelled images; give class folders or a CSV of path,label."
         )
     multilabel = any(record.labels is not None for record in listed)
-    training = {name for record in listed if record.split == "train" for name in record.names}
+    training = {
+        name for record in listed if record.split == "train" and not measuring for name in record.names
+    }
     everywhere = {name for record in listed for name in record.names}
     known = tuple(labels or sorted(training or everywhere, key=natural_key))
     if not known:

@@ -11,7 +11,7 @@ from inception.data.decode import EXTENSIONS
 from inception.data.formats import left_out_reason
 from inception.data.multilabel import case_notes
 from inception.data.options import ReadOptions
-from inception.data.split_names import SPLIT_OF_WORD, split_named, splits_of
+from inception.data.split_names import SPLIT_OF_WORD, is_unlabelled, split_named, splits_of
 from inception.data.stores import Store
 from inception.data.tables import table_records
 from inception.errors import DataError, ImageError, UsageError
@@ -139,7 +139,8 @@ def _folders(store: Store, images: Sequence[str], root: str, options: ReadOption
     left_out: defaultdict[str, list[str]] = defaultdict(list)
     for top, inside in by_top.items():
         if not top and splits:
-            left_out[UNLABELLED] += inside
+            for key in inside:
+                left_out[_reason_beside_splits(key)].append(key)
             continue
         prefix = f"{top}/" if top else ""
         inner, skipped = _undoubled([key[len(prefix) :] for key in inside], splits.get(top))
@@ -180,12 +181,19 @@ def _split_folders(keys: Sequence[str], options: ReadOptions) -> tuple[dict[str,
             f"{', '.join(sorted(holding))}: called like a split, without class folders inside{hint}; "
             "rename what is a class."
         )
-    some = {
-        top: SPLIT_OF_WORD[top.lower()]
-        for top, deep in holding.items()
-        if deep and top.lower() in SPLIT_OF_WORD
-    }
-    return some, []
+    some = {top: split for top, deep in holding.items() if deep and (split := split_named(top)) is not None}
+    unusual = [f"{top!r} is {split}" for top, split in some.items() if top.lower() not in SPLIT_OF_WORD]
+    return some, [f"of the top folders, these are splits: {', '.join(sorted(unusual))}"] if unusual else []
+
+
+def _reason_beside_splits(key: str) -> str:
+    """Why an image that is in none of the folders of splits is left out."""
+    folders = key.split("/")[:-1]
+    if len(set(folders) - _CONTAINERS) < 2 or is_unlabelled(folders[0]):
+        return UNLABELLED
+    return (
+        f"in {folders[0]!r}, which is called like no split: rename it to train, val or test, or take it away"
+    )
 
 
 def _undoubled(inner: Sequence[str], split: str | None) -> tuple[list[str], str]:
@@ -234,7 +242,7 @@ def _levels(keys: Sequence[str], options: ReadOptions) -> list[str]:
         if len(parts) > 2:
             inner[parts[0]].add(parts[-2])
     folders = {name for names in inner.values() for name in names}
-    divided = {name.lower() in SPLIT_OF_WORD or name.lower() in _CONTAINERS for name in folders}
+    divided = {split_named(name) is not None or name.lower() in _CONTAINERS for name in folders}
     if options.classes or not folders or divided == {True} or max(map(len, inner.values())) < 2:
         return []
     return [
@@ -259,10 +267,10 @@ def _inner_splits(
 ) -> tuple[list[tuple[str, str, str | None]], list[str]]:
     """`class/{train,test}/...`: where every folder in every class is a split, it is the images' split."""
     seconds = {parts[1] if len(parts := key.split("/")) > 2 else "" for key, _, _ in labelled}
-    if len(seconds) < 2 or not all(name.lower() in SPLIT_OF_WORD for name in seconds):
+    if len(seconds) < 2 or (named := splits_of(seconds)) is None:
         return labelled, []
     divided: list[tuple[str, str, str | None]] = [
-        (key, label, SPLIT_OF_WORD[key.split("/")[1].lower()]) for key, label, _ in labelled
+        (key, label, named[key.split("/")[1]]) for key, label, _ in labelled
     ]
     return divided, [f"the folders {', '.join(sorted(seconds))} in the class folders are the splits"]
 

@@ -25,6 +25,7 @@ def open_dataset(
     val_fraction: float = 0.1,
     seed: int = 0,
     progress: Progress | None = None,
+    measuring: bool = False,
 ) -> Dataset:
     """Open a data set; nothing is decoded yet.
 
@@ -47,6 +48,7 @@ def open_dataset(
         val_fraction: share of each class for "val", and for "test" if there is neither.
         seed: of the automatic split.
         progress: called while a named set is downloaded, with the bytes of the file so far and in all.
+        measuring: whether a single class will do, the classes to tell apart being a bundle's.
 
     Raises:
         DownloadError: if a named set has to be downloaded and cannot be.
@@ -72,7 +74,7 @@ def open_dataset(
     else:
         store = FolderStore(path) if path.is_dir() else open_archive(path)
         found = discover(store, options)
-    more = found._asdict()
+    more = found._asdict() | {"measuring": measuring}
     return build_dataset(path.stem, store=store, val_fraction=val_fraction, seed=seed, **more)
 
 

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable
 
 _WORDS = {
-    "train": ("train", "training", "tr"),
+    "train": ("train", "training", "tr", "trainval", "trainvalid"),
     "val": ("val", "valid", "validation", "validate", "dev", "publictest"),
     "test": ("test", "testing", "eval", "evaluation", "holdout", "privatetest"),
 }
@@ -23,7 +23,31 @@ _FILLERS = {
     "folder",
     "new",
 }
-_FILLERS |= {"files", "photos", "pictures", "the", "my", "final", "full", "cropped", "resized", "samples"}
+_FILLERS |= {
+    "files",
+    "photos",
+    "pictures",
+    "the",
+    "my",
+    "final",
+    "full",
+    "cropped",
+    "resized",
+    "samples",
+    "v",
+    "version",
+}
+_UNLABELLED = {
+    "pred",
+    "predict",
+    "prediction",
+    "predictions",
+    "unlabeled",
+    "unlabelled",
+    "unsup",
+    "unsupervised",
+}
+_SUFFIXES = ("set", "sets", "data", "dataset", "images", "imgs")
 _PARTS = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|[0-9]+")
 
 
@@ -38,12 +62,20 @@ def split_named(name: str, exact: bool = False) -> str | None:
         return SPLIT_OF_WORD[whole]
     if exact:
         return None
+    for suffix in _SUFFIXES:
+        if (split := SPLIT_OF_WORD.get(whole.removesuffix(suffix))) is not None:
+            return split
     words = [word.lower() for word in _PARTS.findall(name)]
     splits = {SPLIT_OF_WORD[word] for word in words if word in SPLIT_OF_WORD}
     rest = [word for word in words if word not in SPLIT_OF_WORD and word not in _FILLERS]
     if len(splits) != 1 or not all(word.isdigit() for word in rest):
         return None
     return splits.pop()
+
+
+def is_unlabelled(name: str) -> bool:
+    """Whether a folder is called as those of pictures without classes are ("pred", "seg_pred", "unlabeled")."""
+    return any(word.lower() in _UNLABELLED for word in _PARTS.findall(name))
 
 
 def splits_of(names: Iterable[str]) -> dict[str, str] | None:

@@ -145,7 +145,9 @@ def _open_as_trained(
         raise BundleError(
             f"the bundle's recipe has an impossible val_fraction ({fraction!r:.60}) or seed ({seed!r:.60})"
         )
-    dataset = open_dataset(data, options=options, data_root=data_root, val_fraction=fraction, seed=seed)
+    dataset = open_dataset(
+        data, options=options, data_root=data_root, val_fraction=fraction, seed=seed, measuring=True
+    )
     dataset.require_most(options is not None and options.allow_left_out)
     return dataset
 

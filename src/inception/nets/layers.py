@@ -1,6 +1,7 @@
 """The layers every network of the family is made of. Shapes are N x C x H x W throughout."""
 
-from typing import Literal
+from collections.abc import Callable
+from typing import Literal, Self
 
 import torch
 import torch.nn.functional as F
@@ -120,12 +121,32 @@ class LocalResponseNorm(nn.Module):
     def __init__(self, channels: int, size: int, alpha: float, beta: float, k: float) -> None:
         super().__init__()
         self.size, self.alpha, self.beta, self.k = size, alpha, beta, k
-        # Row i holds alpha / size at the channels that i's window covers.
-        band = torch.full((channels, channels), alpha / size)
-        if not band.is_meta:  # there is nothing to cut, and torch would import hundreds of modules to do so
-            band = band.triu(-(size // 2)).tril((size - 1) // 2)
-        self.register_buffer("band", band[:, :, None, None], persistent=False)
-        self.register_buffer("offset", torch.full((channels,), k), persistent=False)
+        self.register_buffer("band", torch.empty(channels, channels, 1, 1), persistent=False)
+        self.register_buffer("offset", torch.empty(channels), persistent=False)
+        self._fill()
+
+    def _fill(self) -> None:
+        """Write the constants, where there is memory: row i of the band is alpha / size at i's window."""
+        if self.band.is_meta:  # there is nothing to cut, and torch would import hundreds of modules to do so
+            return
+        full = torch.full(self.band.shape[:2], self.alpha / self.size, device=self.band.device)
+        band = full.triu(-(self.size // 2)).tril((self.size - 1) // 2)
+        with torch.no_grad():
+            self.band.copy_(band[:, :, None, None])
+            self.offset.fill_(self.k)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """As in `nn.Module`; then the constants are written again, which `to_empty` leaves unset."""
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        self._fill()
+        return self
+
+    def place(self, device: torch.device) -> None:
+        """Give the constants memory on `device`, if they have none: they are no part of a state dict."""
+        if self.band.is_meta:
+            self.band = torch.empty(self.band.shape, device=device)
+            self.offset = torch.empty(self.offset.shape, device=device)
+            self._fill()
 
     def extra_repr(self) -> str:
         """Arguments, for `repr`."""

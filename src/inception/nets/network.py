@@ -24,6 +24,7 @@ from inception.nets.heads import (
     PooledHead,
     classifier,
 )
+from inception.nets.layers import LocalResponseNorm
 from inception.nets.output import Output
 from inception.nets.rows import Row, Style
 from inception.nets.scripting import scriptable
@@ -269,6 +270,15 @@ class Network(nn.Module):
         Gradients and batch-norm statistics are unchanged.
         """
         self.grad_checkpointing = enable
+
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *rest: Any) -> None:
+        """As in `nn.Module`; constants without memory (meta device) get it where the weights lie."""
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+        devices = (value.device for name, value in state_dict.items() if name.startswith(prefix))
+        for device in [device for device in devices if device.type != "meta"][:1]:
+            for module in self.modules():
+                if isinstance(module, LocalResponseNorm):
+                    module.place(device)
 
     def __prepare_scriptable__(self) -> nn.Module:
         """What `torch.jit.script` takes for the network; see `scriptable`."""
