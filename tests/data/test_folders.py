@@ -192,3 +192,21 @@ def test_splits_of_any_word_inside_the_classes(opened, inner):
     )
     assert dataset.labels == ("cat", "dog")
     assert sizes(dataset)["test"] == 6
+
+
+def test_equal_names_of_inner_folders_decide_nothing_and_are_said(opened):
+    dataset = opened(
+        *classes("patient1/", labels=("left", "right")), *classes("patient2/", labels=("left", "right"))
+    )
+    assert dataset.labels == ("patient1", "patient2")
+    assert "2 folders hold folders of the same names" in dataset.notes[0]
+
+
+def test_the_pattern_is_that_of_the_training_images(opened):
+    names = [
+        *(f"train/{label}.{n}.png" for label in ("cat", "dog") for n in range(3)),
+        "test1/1.png",
+        "test1/2.png",
+    ]
+    with pytest.raises(DataError, match=r"names look like 'cat\.0\.png': --label-from"):
+        opened(*names)

@@ -176,14 +176,19 @@ def _split_folders(keys: Sequence[str], options: ReadOptions) -> tuple[dict[str,
         said = ", ".join(f"{top!r} is {split}" for top, split in sorted(unusual.items()))
         return every, [f"the top folders are splits: {said}"] if unusual else []
     if every is not None:
-        hint = _pattern_hint(keys) or "; --label-from PATTERN takes classes from names, or give a CSV"
+        # Only the training images' names hold classes in many competitions (`test1/17.jpg`).
+        training = [key for key in keys if every.get(key.partition("/")[0]) == "train"]
+        hint = (
+            _pattern_hint(training or keys)
+            or "; --label-from PATTERN takes classes from names, or give a CSV"
+        )
         raise DataError(
             f"{', '.join(sorted(holding))}: called like a split, without class folders inside{hint}; "
             "rename what is a class."
         )
     some = {top: split for top, deep in holding.items() if deep and (split := split_named(top)) is not None}
-    unusual = [f"{top!r} is {split}" for top, split in some.items() if top.lower() not in SPLIT_OF_WORD]
-    return some, [f"of the top folders, these are splits: {', '.join(sorted(unusual))}"] if unusual else []
+    named = [f"{top!r} is {split}" for top, split in some.items() if top.lower() not in SPLIT_OF_WORD]
+    return some, [f"of the top folders, these are splits: {', '.join(sorted(named))}"] if named else []
 
 
 def _reason_beside_splits(key: str) -> str:
@@ -245,8 +250,9 @@ def _levels(keys: Sequence[str], options: ReadOptions) -> list[str]:
     divided = {split_named(name) is not None or name.lower() in _CONTAINERS for name in folders}
     if options.classes or not folders or divided == {True} or max(map(len, inner.values())) < 2:
         return []
+    alike = " of the same names" if len(inner) > 1 and len(set(map(frozenset, inner.values()))) == 1 else ""
     return [
-        f"{len(inner)} folders hold folders: the names of the outer ones are the classes; "
+        f"{len(inner)} folders hold folders{alike}: the names of the outer ones are the classes; "
         f"--classes leaf takes the {len(folders)} inner ones"
     ]
 

@@ -74,7 +74,7 @@ def split_named(name: str, exact: bool = False) -> str | None:
 
 
 def is_unlabelled(name: str) -> bool:
-    """Whether a folder is called as those of pictures without classes are ("pred", "seg_pred", "unlabeled")."""
+    """Whether a folder is called as those of pictures without classes are ("pred", "unlabeled")."""
     return any(word.lower() in _UNLABELLED for word in _PARTS.findall(name))
 
 
