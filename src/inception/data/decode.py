@@ -1,6 +1,7 @@
 """One way from the bytes of an image file to an upright 8-bit RGB picture, or to an `ImageError`.
 
-Only six formats are accepted, so that a hostile file cannot reach Pillow's rarely used parsers.
+Only the formats of `ALLOWED_FORMATS` are accepted, so that a hostile file cannot reach Pillow's rarely used
+parsers.
 """
 
 import io
@@ -14,22 +15,33 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
+from PIL.AvifImagePlugin import AvifImageFile
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.GifImagePlugin import GifImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
+from PIL.PpmImagePlugin import PpmImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
+from inception.data.formats import HAS_AVIF, HAS_HEIC
+from inception.data.png_text import without_large_text
 from inception.errors import ImageError, ImageErrorKind
 
-# Importing the six plugins by name keeps Image.open from importing all of Pillow's parsers.
+# Importing the plugins by name keeps Image.open from importing all of Pillow's parsers.
 _FORMATS = tuple(
     str(plugin.format)
-    for plugin in (JpegImageFile, PngImageFile, WebPImageFile, BmpImageFile, GifImageFile, TiffImageFile)
+    for plugin in (
+        *(JpegImageFile, PngImageFile, WebPImageFile, BmpImageFile, GifImageFile, TiffImageFile),
+        *(PpmImageFile, *((AvifImageFile,) if HAS_AVIF else ())),
+    )
 )
 
-ALLOWED_FORMATS = ("JPEG", "PNG", "WebP", "BMP", "GIF", "TIFF")
+ALLOWED_FORMATS = (
+    *("JPEG", "PNG", "WebP", "BMP", "GIF", "TIFF", "PPM"),
+    *(("AVIF",) if HAS_AVIF else ()),
+    *(("HEIC",) if HAS_HEIC else ()),
+)
 EXTENSIONS: dict[str, str] = {
     ".jpg": "JPEG",
     ".jpeg": "JPEG",
@@ -43,12 +55,16 @@ EXTENSIONS: dict[str, str] = {
     ".gif": "GIF",
     ".tif": "TIFF",
     ".tiff": "TIFF",
+    **dict.fromkeys((".ppm", ".pgm", ".pbm", ".pnm"), "PPM"),
+    **dict.fromkeys((".avif", ".avifs") if HAS_AVIF else (), "AVIF"),
+    **dict.fromkeys((".heic", ".heif", ".hif") if HAS_HEIC else (), "HEIC"),
 }
 """File name extensions (lower case, with the dot) that count as images, with the format they promise."""
 
 DEFAULT_MAX_PIXELS = 2**27
 """134 million pixels: above the largest common cameras (108 million), below Pillow's own limit."""
 
+_SPACES = (b" ", b"\t", b"\r", b"\n")
 _MAGIC: tuple[tuple[bytes, str], ...] = (
     (b"\xff\xd8\xff", "JPEG"),
     (b"\x89PNG\r\n\x1a\n", "PNG"),
@@ -59,7 +75,9 @@ _MAGIC: tuple[tuple[bytes, str], ...] = (
     (b"MM\0*", "TIFF"),
     (b"II+\0", "TIFF"),
     (b"MM\0+", "TIFF"),
+    *((b"P" + kind + space, "PPM") for kind in (b"1", b"2", b"3", b"4", b"5", b"6") for space in _SPACES),
 )
+_HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 _TRANSPOSE = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -99,7 +117,7 @@ def decode_image(
     without the file's colour profile.
 
     Args:
-        data: the whole file: JPEG (also MPO), PNG, WebP, BMP, GIF or TIFF.
+        data: the whole file, of one of `ALLOWED_FORMATS`.
         max_pixels: width x height above which the file is refused before its pixels are decoded. Pillow's
             own limit of 179 million pixels (`2 * PIL.Image.MAX_IMAGE_PIXELS`) holds as well.
         reduce_to: let a JPEG be decoded at 1/2, 1/4 or 1/8 of its size while its shortest side stays at
@@ -118,6 +136,9 @@ def decode_image(
         except ImageError:
             raise
         except Exception as error:  # Pillow's parsers raise almost any type on damaged input
+            # Pillow refuses a PNG for more than 1 MB of text or profile, which no pixel depends on.
+            if (lighter := without_large_text(data)) is not None:
+                return decode_image(lighter, max_pixels=max_pixels, reduce_to=reduce_to, name=name)
             raise _explain(error, data, name, max_pixels) from error
 
 
@@ -157,9 +178,11 @@ def read_header(data: bytes, *, name: str = "the image") -> ImageHeader:
     """
     with _silence_pillow():
         try:
-            with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+            with _open(data) as image:
                 return ImageHeader(sniff_format(data) or str(image.format), image.mode, *image.size)
         except Exception as error:
+            if (lighter := without_large_text(data)) is not None:
+                return read_header(lighter, name=name)
             raise _explain(error, data, name, DEFAULT_MAX_PIXELS) from error
 
 
@@ -167,7 +190,18 @@ def sniff_format(data: bytes) -> str | None:
     """The format that the first bytes of a file announce (one of `ALLOWED_FORMATS`), or None."""
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "WebP"
+    if data[4:8] == b"ftyp":
+        return _sniff_box(data)
     return next((kind for magic, kind in _MAGIC if data.startswith(magic)), None)
+
+
+def _sniff_box(data: bytes) -> str | None:
+    """AVIF and HEIC share a container; the brands in its first box tell them apart."""
+    end = min(int.from_bytes(data[:4], "big"), 256)
+    brands = {data[8:12], *(data[at : at + 4] for at in range(16, end, 4))}
+    if not brands.isdisjoint((b"avif", b"avis")):
+        return "AVIF" if HAS_AVIF else None
+    return "HEIC" if HAS_HEIC and not brands.isdisjoint(_HEIC_BRANDS) else None
 
 
 def is_visible_image(name: str) -> bool:
@@ -189,8 +223,21 @@ def _silence_pillow() -> Iterator[None]:
             filters.remove(_IGNORE_PILLOW)
 
 
+def _open(data: bytes) -> Image.Image:
+    if sniff_format(data) == "HEIC":
+        return _open_heic(data)
+    return Image.open(io.BytesIO(data), formats=_FORMATS)
+
+
+def _open_heic(data: bytes) -> Image.Image:
+    import pillow_heif  # the extra `heic`; only here, as importing it takes its time
+
+    pillow_heif.register_heif_opener()
+    return Image.open(io.BytesIO(data), formats=("HEIF",))
+
+
 def _decode(data: bytes, max_pixels: int, reduce_to: int | None, name: str) -> Image.Image:
-    with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+    with _open(data) as image:
         width, height = image.size
         if width * height > max_pixels:
             raise _too_large(name, f"{width} x {height}", max_pixels)

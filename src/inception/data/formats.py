@@ -1,6 +1,14 @@
 """Files that people mean as images and that are not read: what they are, and what to do."""
 
 import posixpath
+from importlib.util import find_spec
+
+from PIL import features
+
+HAS_HEIC = find_spec("pillow_heif") is not None
+"""Whether HEIC files are read: the extra `heic` is installed."""
+HAS_AVIF = bool(features.check("avif"))
+"""Whether AVIF files are read: Pillow was built with it."""
 
 _CONVERT = "not read: convert to PNG or JPEG"
 _KINDS: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -30,7 +38,13 @@ _KINDS: dict[str, tuple[str, tuple[str, ...]]] = {
     "DirectDraw surface": (_CONVERT, (".dds",)),
     "NumPy array": (_CONVERT, (".npy", ".npz")),
 }
-_REASONS = {ending: f"{kind}, {what}" for kind, (what, endings) in _KINDS.items() for ending in endings}
+_READ = (*(("HEIC",) if HAS_HEIC else ()), *(("AVIF",) if HAS_AVIF else ()))
+_REASONS = {
+    ending: f"{kind}, {what}"
+    for kind, (what, endings) in _KINDS.items()
+    for ending in endings
+    if kind not in _READ
+}
 
 
 def left_out_reason(name: str) -> str | None:
