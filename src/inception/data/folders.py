@@ -38,15 +38,18 @@ def discover(store: Store, options: ReadOptions) -> Found:
     """Labelled images of a store laid out as folders, what is left out, and what is no part of it."""
     names = store.names()
     usable = [name for name in names if _junk(name) is None]
-    images = [name for name in usable if _is_image(name) or _is_image_by_content(store, name)]
-    tables = [name for name in usable if posixpath.basename(name).lower() in _LABEL_FILES]
+    images: list[str] = []
+    others: list[str] = []
+    for name in usable:
+        (images if _is_image(name) or _is_image_by_content(store, name) else others).append(name)
+    tables = [name for name in others if posixpath.basename(name).lower() in _LABEL_FILES]
     root = _data_root([*images, *tables])
     table = next((name for name in tables if name[len(root) :].lower() in _LABEL_FILES), None)
     found = table_records(store, table, options) if table and not options.label_from else None
     if found is None:
         table, found = None, _folders(store, images, root, options)
     unread: defaultdict[str, list[str]] = defaultdict(list)
-    for name in usable:
+    for name in others:
         if reason := left_out_reason(name):
             unread[reason].append(name)
     found = found._replace(
