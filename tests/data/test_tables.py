@@ -91,9 +91,32 @@ def test_a_column_like_a_split_that_is_not_understood_is_refused(table):
     assert sizes(table("path,label,where", lines, split_column="where")) == {"train": 4, "val": 2}
 
 
+@pytest.mark.parametrize("column", ["test", "train", "in_test", "inTest", "holdout", "IsDev"])
+def test_flags_called_like_a_split_are_refused_until_it_is_said_what_they_are(table, column):
+    lines = [f"images/{n}.png,{NAMES[n % 2]},{int(n > 1)}" for n in range(6)]
+    with pytest.raises(DataError, match="called like a split"):
+        table(f"path,label,{column}", lines)
+    assert not table(f"path,label,{column}", lines, split_column=column).automatic_split
+    assert table(f"path,label,{column}", lines, split_column="none").automatic_split
+    with pytest.raises(DataError, match="called like a split"):
+        table(
+            f"path,cat,dog,{column}", [f"images/{n}.png,{n % 2},{1 - n % 2},{int(n > 1)}" for n in range(6)]
+        )
+
+
+@pytest.mark.parametrize("column", ["cv_fold", "kfold", "fold_id", "Fold"])
+def test_columns_of_folds_by_any_name(table, column):
+    lines = rows("images/{n}.png,{label},{fold}", fold=["0", "0", "1", "1", "2", "2"])
+    with pytest.raises(DataError, match="--val-fold N"):
+        table(f"path,label,{column}", lines)
+    assert sizes(table(f"path,label,{column}", lines, val_fold="0")) == {"train": 4, "val": 2}
+
+
 def test_columns_that_are_not_used_are_listed(table):
     dataset = table("path,label,patient,age", rows("images/{n}.png,{label},p{n},{n}0"))
     assert "columns that are not used: patient, age" in dataset.notes
+    several = table("path,labels,patient", rows("images/{n}.png,{label};sofa,p{n}"))
+    assert "columns that are not used: patient" in several.notes
 
 
 @pytest.mark.parametrize(
@@ -213,6 +236,63 @@ def test_columns_by_option(table):
     assert table(header, lines, path_column="where", label_column="kind").labels == NAMES
     with pytest.raises(UsageError, match=r"the columns of .* are key, where"):
         table(header, lines, path_column="nowhere")
+
+
+def test_lists_of_numbers(table):
+    one = table("", rows("images/{n}.png {s}", s=["0", "1"]), "list.txt")
+    assert (one.labels, one.multilabel) == (("0", "1"), False)
+    several = table("", rows("images/{n}.png {s}", s=["0 2", "1"]), "list.txt")
+    assert (several.labels, several.multilabel) == (("0", "1", "2"), True)
+    mxnet = table("", rows("{n}\t{s}.000000\timages/{n}.png", s=["0", "1"]), "list.lst")
+    assert mxnet.labels == ("0", "1")
+
+
+def test_parquet(table, make_tree):
+    pyarrow = pytest.importorskip("pyarrow", reason="pyarrow is not installed")
+    from pyarrow import parquet
+
+    root = make_tree([f"images/{n}.png" for n in range(6)])
+    paths = [f"images/{n}.png" for n in range(6)]
+    parquet.write_table(
+        pyarrow.table({"path": paths, "label": [n % 2 for n in range(6)]}), root / "a.parquet"
+    )
+    assert open_dataset(root / "a.parquet").labels == ("0", "1")
+    parquet.write_table(pyarrow.table({"image": [b"x"] * 6, "label": [0] * 6}), root / "b.parquet")
+    with pytest.raises(DataError, match="holds the images themselves"):
+        open_dataset(root / "b.parquet")
+
+
+def test_what_a_column_of_lists_leaves_unsaid(table):
+    dataset = table("path,labels", rows("images/{n}.png,{s}", s=["cat;dog", "nan", "dog"]))
+    assert "2 rows have no label (nan)" in dataset.notes
+    single = table("path,labels", rows("images/{n}.png,{label}"))
+    assert any("--label-column labels reads one class each" in note for note in single.notes)
+    assert not table("path,labels", rows("images/{n}.png,{label}"), label_column="labels").multilabel
+    assert any(
+        "Cat and cat" in n for n in table("path,Cat,cat", rows("images/{n}.png,1,{n}"[:-3] + "0")).notes
+    )
+
+
+@pytest.mark.parametrize("name", ["list.txt", "list.csv", "list.jsonl"])
+def test_no_control_character_gets_into_a_class(table, name):
+    form = {
+        "list.txt": "images/{n}.png {s}",
+        "list.csv": "images/{n}.png,{s}",
+        "list.jsonl": '{{"path": "images/{n}.png", "label": "{s}"}}',
+    }
+    bad = "d\\u0000g" if name == "list.jsonl" else "d\0g"
+    with pytest.raises(DataError, match="control character"):
+        table("path,label" if name == "list.csv" else "", rows(form[name], s=["cat", bad]), name)
+    with pytest.raises(DataError, match=r"line 1|line 2"):
+        lines = rows(form[name], s=["caf\u00e9", "dog"])
+        table("path,label" if name == "list.csv" else "", lines, name, encoding="cp1252")
+
+
+def test_automl_with_rows_that_are_not_assigned(table):
+    dataset = table(
+        "", rows("{s},images/{n}.png,{label}", s=["TRAIN", "TRAIN", "TEST", "TEST", "UNASSIGNED"]), "a.csv"
+    )
+    assert sizes(dataset)["test"] == 2
 
 
 def test_encodings(table):

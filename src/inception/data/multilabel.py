@@ -75,8 +75,27 @@ def several_labels(
     listed = next((place for place in places if place not in taken), None)
     if listed is not None:
         words = plain(columns[listed]) == "tags"
-        return listed_labels([row[listed] for _, row in rows], separator, certain=True, words=words)
+        cells = [row[listed] for _, row in rows]
+        found = listed_labels(cells, separator, certain=True, words=words)
+        return (
+            None if found is None else (found[0], [*found[1], *_list_notes(columns[listed], cells, found[0])])
+        )
     return _one_hot(columns, rows, taken, where)
+
+
+def _list_notes(column: str, cells: Sequence[str], sets: Sequence[Labels]) -> list[str]:
+    """What a column of lists leaves to be said: words for a missing label, one label in each row, case."""
+    notes = []
+    missing = sum(not labels and bool(cell.strip()) for cell, labels in zip(cells, sets, strict=True))
+    if missing:
+        words = sorted({cell.strip() for cell, labels in zip(cells, sets, strict=True) if not labels} - {""})
+        notes.append(f"{missing} rows have no label ({', '.join(words)})")
+    if all(len(labels) < 2 for labels in sets):
+        notes.append(
+            f"the column {column!r} is read as lists, so that an image may have several labels or none; "
+            f"--label-column {column} reads one class each"
+        )
+    return [*notes, *case_notes([label for labels in sets for label in labels])]
 
 
 def listed_labels(
@@ -174,7 +193,8 @@ def _one_hot(
     if not flags:
         return None
     sets = [tuple(columns[place] for place in flags if known[row[place].strip().lower()]) for _, row in rows]
-    notes = [f"columns that are not 0 or 1 are left out: {', '.join(others)}"] if others else []
+    notes = case_notes([columns[place] for place in flags])
+    notes += [f"columns that are not 0 or 1 are left out: {', '.join(others)}"] if others else []
     uncertain = sum(row[place].strip() in _UNCERTAIN for _, row in rows for place in flags)
     if uncertain:
         notes.append(f"{uncertain} uncertain labels (-1) count as absent (0)")

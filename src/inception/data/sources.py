@@ -10,7 +10,8 @@ from inception.data.folders import discover
 from inception.data.named import NAMED_SETS, open_named
 from inception.data.options import ReadOptions
 from inception.data.stores import FolderStore, Store
-from inception.data.tables import TABLE_SUFFIXES, header_of, refused_table, table_records
+from inception.data.table_text import TABLE_SUFFIXES
+from inception.data.tables import header_of, refused_table, table_records
 from inception.data.webdataset import find_shards, open_shards
 from inception.errors import UsageError
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from inception.data.options import ReadOptions
-from inception.data.split_names import split_named
+from inception.data.split_names import SPLIT_OF_WORD, split_named
 from inception.data.table_text import Rows
 from inception.errors import DataError, UsageError
 
@@ -34,7 +34,9 @@ SPLIT_COLUMNS = (
     *("split", "set", "subset", "partition", "usage", "phase", "dataset", "datasplit", "splitset", "fold"),
     *("kfold", "istraining", "istrain", "isvalid", "isval", "isvalidation", "istest", "istesting"),
 )
-_FLAGS = {"istrain": ("train", "test"), "isval": ("val", "train"), "istest": ("test", "train")}
+_FOLDS = {"fold", "folds", "kfold"}
+_OTHER = {"train": "test", "val": "train", "test": "train"}
+"""What 0 stands for in a column that says with 1 that an image is in a split."""
 _TRUE, _FALSE = {"1", "1.0", "true", "yes"}, {"0", "0.0", "false", "no"}
 _SHOWN = 5
 
@@ -69,6 +71,8 @@ def find_columns(header: Sequence[str], options: ReadOptions, where: str) -> Col
         split = _asked(names, options.split_column, "--split-column", where)
         if split is None:
             split = _first(plains, SPLIT_COLUMNS, {path, label})
+        if split is None:
+            split = next((place for place, name in enumerate(names) if _words(name) & _FOLDS), None)
     if path is None:
         path = _first(plains, PATH_COLUMNS, {label, split})
     if path is None:
@@ -104,11 +108,12 @@ def read_splits(
         return [None] * len(rows), []
     name, values = columns.names[columns.split], [row[columns.split].strip() for _, row in rows]
     given = Counter(values)
-    if {value.lower() for value in given} == {"unassigned"}:
+    if {value.lower() for value in given} == {"unassigned"}:  # Google AutoML: drawn by the tool
         return [None] * len(rows), []
-    means = _flag_meanings(plain(name), given) or _fold_meanings(name, given, options, where)
+    means = _flag_meanings(name, given) or _fold_meanings(name, given, options, where)
     if means is None:
         means = {value: split for value in given if (split := split_named(value)) is not None}
+        means |= {value: "train" for value in given if value.lower() == "unassigned"}
     unknown = [(line, value) for (line, _), value in zip(rows, values, strict=True) if value not in means]
     if unknown:
         shown = ", ".join(f"line {line} {value!r:.40}" for line, value in unknown[:_SHOWN])
@@ -124,10 +129,21 @@ def read_splits(
 
 def _flag_meanings(name: str, given: Counter[str]) -> dict[str, str] | None:
     """What 1 and 0 stand for in a column such as `is_valid`."""
-    pair = next((pair for start, pair in _FLAGS.items() if name.startswith(start)), None)
-    if pair is None or not all(value.lower() in _TRUE | _FALSE for value in given):
+    split = _flagged_split(name)
+    if split is None or not all(value.lower() in _TRUE | _FALSE for value in given):
         return None
-    return {value: pair[value.lower() in _FALSE] for value in given}
+    return {value: split if value.lower() in _TRUE else _OTHER[split] for value in given}
+
+
+def _words(name: str) -> set[str]:
+    return {word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+", name)}
+
+
+def _flagged_split(name: str) -> str | None:
+    """The one split that a column's name speaks of: `is_valid`, `istest`, `in_test`, `train`."""
+    words = _words(name) | {word.removeprefix("is") for word in _words(name)}
+    found = {SPLIT_OF_WORD[word] for word in words if word in SPLIT_OF_WORD}
+    return found.pop() if len(found) == 1 else None
 
 
 def _fold_meanings(name: str, given: Counter[str], options: ReadOptions, where: str) -> dict[str, str] | None:
@@ -153,6 +169,11 @@ def _refuse_hidden_split(columns: Columns, rows: Rows, options: ReadOptions, whe
         if place in (columns.path, columns.label):
             continue
         values = {row[place].strip() for _, row in rows}
+        if _flagged_split(name) and values and all(value.lower() in _TRUE | _FALSE for value in values):
+            raise DataError(
+                f"{where}: the column {name!r} holds {', '.join(sorted(values))} and is called like a split; "
+                f"give --split-column {name!r} to use it, or --split-column none if it is none."
+            )
         if len(values) <= _SHOWN and values and all(split_named(value, exact=True) for value in values):
             raise DataError(
                 f"{where}: the column {name!r} holds {', '.join(sorted(values))}, which look like splits; "

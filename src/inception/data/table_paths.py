@@ -75,7 +75,7 @@ def _by_name(keys: Sequence[str], folder: str, store: Store) -> tuple[list[str],
         return None
     by_key: defaultdict[str, set[str]] = defaultdict(set)
     for name in store.names():
-        if not name.startswith(folder):
+        if folder and not name.startswith(folder.rstrip("/") + "/"):
             continue
         inner = name[len(folder) :].lstrip("/").lower()
         for whole in {inner, posixpath.basename(inner)}:

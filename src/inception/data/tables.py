@@ -1,7 +1,6 @@
 """Tables of images: files whose columns name images, labels and splits."""
 
 import posixpath
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,10 +18,9 @@ from inception.data.options import ReadOptions
 from inception.data.stores import Store
 from inception.data.table_columns import Columns, find_columns, plain, read_splits
 from inception.data.table_paths import resolve_paths
-from inception.data.table_text import Rows, table_rows
+from inception.data.table_text import Rows, rows_of
 from inception.errors import DataError
 
-TABLE_SUFFIXES = (".csv", ".tsv", ".txt", ".lst", ".jsonl")
 _AUTOML_SPLITS = {"train", "training", "validation", "test", "unassigned"}
 _SHOWN = 5
 
@@ -38,10 +36,12 @@ def table_records(store: Store, table: str, options: ReadOptions) -> Found | Non
         posixpath.dirname(table), str(Path(options.root).resolve()) if options.root else ""
     )
     data = store.read(table)
-    rows = _rows(data, table, where, options.encoding)
+    rows = rows_of(data, table, where, options.encoding)
     rows, guessed = _with_header(rows, folder, store, options)
     if not rows:
         return None
+    if rows[0][0] == 0 and not guessed and table.lower().endswith((".txt", ".lst")):
+        guessed = ["there is no header: the columns are taken as path and label"]
     columns = find_columns(rows[0][1], options, where)
     if columns is None:
         return None
@@ -59,7 +59,7 @@ def table_records(store: Store, table: str, options: ReadOptions) -> Found | Non
             return None  # a table of something else
         raise
     unused = [name for place, name in enumerate(columns.names) if name and place not in used]
-    if sets is None and unused:
+    if unused:
         label_notes.append(f"columns that are not used: {', '.join(unused)}")
     found = _records(rows, columns, names, labels, sets, splits, where)
     return found._replace(notes=(*guessed, *more, *split_notes, *label_notes, *path_notes))
@@ -76,47 +76,8 @@ def refused_table(where: str, columns: str) -> DataError:
 
 def header_of(store: Store, table: str, options: ReadOptions) -> str:
     """The columns of a table, for messages."""
-    rows = _rows(store.read(table), table, f"{store.location}/{table}", options.encoding)
+    rows = rows_of(store.read(table), table, f"{store.location}/{table}", options.encoding)
     return ", ".join(repr(name.strip()) for name in rows[0][1][:20]) if rows else "(none)"
-
-
-def _rows(data: bytes, table: str, where: str, encoding: str) -> Rows:
-    suffix = posixpath.splitext(table)[1].lower()
-    if suffix == ".jsonl":
-        return _json_rows(data, where)
-    if suffix in (".txt", ".lst") and not re.search(rb"[,;\t]", data[:4096].partition(b"\n")[0]):
-        text = data.decode(encoding or "utf-8-sig", "replace")
-        pairs = [(number, line.rsplit(None, 1)) for number, line in enumerate(text.splitlines(), 1)]
-        listed = [(number, parts) for number, parts in pairs if parts]
-        if listed and all(len(parts) == 2 for _, parts in listed):
-            return listed
-    return table_rows(data, where, encoding)
-
-
-def _json_rows(data: bytes, where: str) -> Rows:
-    """JSON Lines as rows: the header is all keys, in the order in which they occur."""
-    import json
-
-    objects = []
-    for number, line in enumerate(data.splitlines(), 1):
-        if not line.strip():
-            continue
-        try:
-            value = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise DataError(f"{where}, line {number}, is not JSON ({error}).") from error
-        if not isinstance(value, dict):
-            raise DataError(f"{where}, line {number}, is not a JSON object.")
-        objects.append((number, value))
-    header = list(dict.fromkeys(str(key) for _, value in objects for key in value))
-
-    def cell(value: object) -> str:
-        if value is None:
-            return ""
-        return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-    rows = [(number, [cell(value.get(key)) for key in header]) for number, value in objects]
-    return [(0, header), *rows] if rows else []
 
 
 def _with_header(rows: Rows, folder: str, store: Store, options: ReadOptions) -> tuple[Rows, list[str]]:
@@ -130,12 +91,21 @@ def _with_header(rows: Rows, folder: str, store: Store, options: ReadOptions) ->
         if len(first) > 3:
             rows = [(line, [*row[:2], ";".join(cell for cell in row[2:] if cell)]) for line, row in rows]
         return [(0, header), *rows], ["there is no header: the columns are taken as split, path and label"]
+    if len(first) >= 3 and first[0].strip().isdigit() and _is_file(first[-1], folder, store):  # MXNet's .lst
+        listed = [(line, [row[-1], ";".join(_whole(cell) for cell in row[1:-1])]) for line, row in rows]
+        header = ["path", "label" if len(first) == 3 else "labels"]
+        return [(0, header), *listed], ["there is no header: the columns are taken as number, label and path"]
     known = plain(first[0]) in ("path", "file", "filename", "image", "")
     if len(first) == 2 and not known and _is_file(first[0], folder, store):
         return [(0, ["path", "label"]), *rows], [
             "there is no header: the columns are taken as path and label"
         ]
     return rows, []
+
+
+def _whole(number: str) -> str:
+    """A class number as MXNet writes it (2.000000) without its zeros."""
+    return number.strip().removesuffix(".000000")
 
 
 def _is_file(cell: str, folder: str, store: Store) -> bool:
@@ -178,7 +148,8 @@ def _read_labels(
         several = several_labels(columns.names, rows, taken, options.label_separator, where)
         if several is None:
             return None
-        taken |= {place for place, name in enumerate(columns.names) if plain(name) in LABELS_COLUMNS}
+        lists = {place for place, name in enumerate(columns.names) if plain(name) in LABELS_COLUMNS}
+        taken |= lists or set(range(len(columns.names)))  # one column a label: the others are named already
     sets = rarest_first(several[0])
     return sets, [next(iter(labels), "") for labels in sets], list(several[1]), taken
 
