@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from inception.cli.console import print_json, print_table, progress_bar, say
+from inception.cli.read_options import say_reading
 from inception.data.loader import Loader
 from inception.data.sources import Dataset
 from inception.errors import UsageError
@@ -87,6 +88,7 @@ def _plan_for(source: Path, target: Path) -> tuple[Plan, dict[str, bytes]] | Non
 
 def _choose(classifier: Classifier, data: str, split: str, data_root: Path | None) -> tuple[Dataset, str]:
     dataset, measured, _ = open_to_measure(classifier, data, split, data_root)
+    say_reading(dataset)
     if split == "auto":
         split = "val" if measured != "all" and "val" in dataset.splits else measured
         if split == "test":

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from inception.cli.console import print_json, print_table, progress_bar, say
+from inception.cli.read_options import say_reading
 from inception.data.options import ReadOptions
 from inception.data.sources import Dataset, Sample, align_labels
 from inception.errors import DataError, UsageError
@@ -80,6 +81,7 @@ def _open(request: Request) -> tuple[list[Classifier], Dataset, str, tuple[Sampl
             if _trained_on(classifier, candidate[0]):
                 reference, opened = classifier, candidate
     dataset, split, samples = opened
+    say_reading(dataset)
     if reference.labels != first.labels:
         dataset = align_labels(dataset, first.labels)
         samples = dataset.split(split)

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from inception.cli.console import progress_bar, say
 from inception.cli.evaluate_many import Request
+from inception.cli.read_options import say_reading
 from inception.errors import UsageError
 from inception.evaluate.gallery import Images, thumbnail
 from inception.evaluate.measure import Measurement
@@ -40,10 +41,7 @@ def measure_shown(
             progress=progress,
             **more,
         )
-    for note in measurement.dataset.notes:
-        say(note)
-    for line in measurement.dataset.left_out_lines():
-        say(line)
+    say_reading(measurement.dataset)
     for path, reason in list(measurement.unreadable.items())[:5]:
         say(f"left out {path}: {reason}")
     return measurement, classifier, time.perf_counter() - start

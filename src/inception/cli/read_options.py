@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from inception.cli.console import say
+from inception.data.dataset import Dataset
 from inception.data.options import ReadOptions
 
 FIELDS = dataclasses.fields(ReadOptions)
@@ -31,3 +33,9 @@ def read_options(command: Callable[..., Any]) -> Callable[..., Any]:
         kind = click.Choice(item.metadata["choices"]) if item.metadata["choices"] else str
         wrapped = click.option(flag, item.name, type=kind, help=text)(wrapped)
     return wrapped
+
+
+def say_reading(dataset: Dataset) -> None:
+    """Say how a data set was read, and which of its images are not used."""
+    for line in (*dataset.notes, *dataset.left_out_lines()):
+        say(line)

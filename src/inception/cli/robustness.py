@@ -7,6 +7,7 @@ import click
 
 from inception.cli.console import print_json, print_table, progress_bar, say
 from inception.cli.evaluate_many import change, chosen
+from inception.cli.read_options import say_reading
 from inception.data.loader import Loader
 from inception.errors import UsageError
 from inception.evaluate.corruptions import CORRUPTIONS, Robustness, corrupted_views, measure_robustness
@@ -57,6 +58,7 @@ def robustness(
             raise UsageError(f"{path}: pictures are written as {' or '.join(PICTURES)}")
     classifier = load(bundle, device, precision)
     dataset, split, samples = open_to_measure(classifier, data, split, data_root)
+    say_reading(dataset)
     loader = Loader(dataset, chosen(samples, limit), workers, strict, cache_bytes=0)
     with progress_bar("corrupting", len(loader)) as bar:
         result = measure_robustness(classifier, loader, lambda count: bar.advance(count, "images"))

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from inception.cli.console import print_json, print_table, progress_bar, say
-from inception.cli.read_options import read_options
+from inception.cli.read_options import read_options, say_reading
 from inception.data.options import ReadOptions
 from inception.data.sharding import parse_size, write_shards
 from inception.data.sources import open_dataset
@@ -39,6 +39,7 @@ def shard(
     """
     limit = parse_size(size)
     dataset = open_dataset(data, options=options, data_root=data_root, val_fraction=val_fraction, seed=seed)
+    say_reading(dataset)
     with progress_bar("sharding", len(dataset.samples)) as bar:
         before = 0
 
