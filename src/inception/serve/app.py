@@ -21,6 +21,7 @@ from inception.serve.bodies import BodyReader, ClientGoneError, uploads
 from inception.serve.engine import Answered, Engine
 from inception.serve.guard import CLIENT_GONE, Guard
 from inception.serve.inference import LENGTH_HEADER, describe_model, encode_answer, parse_request
+from inception.serve.json_images import TAKEN
 from inception.serve.metrics import Metrics
 from inception.serve.models import Models
 from inception.serve.settings import RequestError, Settings
@@ -229,7 +230,7 @@ class Api:
         return Response(content, headers={LENGTH_HEADER: str(head)}, media_type="application/octet-stream")
 
     async def classify(self, request: Request) -> Response:
-        """Labels for one image (the body) or several (multipart/form-data)."""
+        """Labels for one image (the body) or several (multipart/form-data), or for those in JSON."""
         options = ClassifyOptions.of(request)
         self._models.engine(options.model, options.version).check_room()
         with self._bodies.lease() as lease:
@@ -248,8 +249,9 @@ class Api:
                 "tensors": (),
             }
             answers = await self._answers(request, engine, [(ask, image.data) for image in images])
+        announced = kind.startswith(("image/", "application/octet-stream", "multipart/"))
         results = [
-            {"path": image.name, **{k: v for k, v in answer.values.items() if k != "kind"}}
+            {"path": image.name, **_result(answer.values, announced)}
             for image, answer in zip(images, answers, strict=True)
         ]
         document = {
@@ -259,9 +261,9 @@ class Api:
             "timing": _timing(answers),
         }
         if all("error" in result for result in results):
-            first = answers[0].values
-            text = first["error"] if len(results) == 1 else "none of the images can be read"
-            raise RequestError(STATUS_OF_KIND[first["kind"]], text, body={"error": text, **document})
+            status = STATUS_OF_KIND[answers[0].values["kind"]]
+            text = results[0]["error"] if len(results) == 1 else "none of the images can be read"
+            raise RequestError(status, text, body={"error": text, **document})
         return json_response(document)
 
     async def explain(self, request: Request) -> Response:
@@ -309,6 +311,14 @@ class Api:
                 raise answer
             answered.append(answer)
         return answered
+
+
+def _result(values: Mapping[str, Any], announced: bool) -> dict[str, Any]:
+    """An answer as clients see it; who did not announce an image is told how images are sent."""
+    result = {key: value for key, value in values.items() if key != "kind"}
+    if not announced and values.get("kind") == "format":
+        result["error"] = result["error"].replace("convert it or delete it", f"convert it, and {TAKEN}")
+    return result
 
 
 def _cut(data: bytes, sizes: Mapping[str, int]) -> dict[str, bytes]:

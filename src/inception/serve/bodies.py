@@ -8,6 +8,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import Request
 
+from inception.serve.json_images import is_json, json_images
 from inception.serve.settings import RequestError, Settings, unavailable
 
 MAX_PART_HEADERS, MAX_PART_HEADER_BYTES, MAX_NAME_LENGTH = 8, 2048, 255
@@ -95,12 +96,14 @@ class Lease:
 
 
 def uploads(content_type: str, body: bytes, max_images: int) -> list[Upload]:
-    """The image files of a body: the parts of multipart/form-data, else the body itself.
+    """The image files of a body: the parts of multipart/form-data, those in JSON, else the body itself.
 
     Raises RequestError for what is no form, holds other fields than files, no file or too many.
     """
     kind, options = parse_options_header(content_type)
     if kind != b"multipart/form-data":
+        if is_json(content_type, body):
+            return [Upload(*image) for image in json_images(body, max_images)]
         return [Upload(None, body)]
     boundary = options.get(b"boundary")
     if not boundary:

@@ -6,8 +6,6 @@ classes.
 Source: https://github.com/kserve/open-inference-protocol, and the binary tensor data extension.
 """
 
-import base64
-import binascii
 import json
 import math
 import struct
@@ -16,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from inception.serve.json_images import base64_bytes
 from inception.serve.settings import RequestError, Settings
 
 INPUT, OUTPUTS = "images", ("probabilities", "logits")
@@ -161,10 +160,7 @@ def _flatten(value: Any, flat: list[Any], depth: int) -> None:
 def _base64(data: Any) -> list[bytes]:
     if not isinstance(data, list) or not all(isinstance(text, str) for text in data):
         raise RequestError(400, "BYTES data in JSON must be a list of base64 texts")
-    try:
-        return [base64.b64decode(text, validate=True) for text in data]
-    except (binascii.Error, ValueError) as error:
-        raise RequestError(400, "BYTES data in JSON must be a list of base64 texts") from error
+    return [base64_bytes(text) for text in data]
 
 
 def _counted(raw: bytes) -> list[bytes]:
