@@ -1,6 +1,7 @@
 """What counts as shards of other tools, and what of a tar beside loose images."""
 
 import errno
+import io
 import tarfile
 from pathlib import Path
 
@@ -73,3 +74,86 @@ def test_a_folder_that_may_not_be_read_is_one_sentence(tmp_path, monkeypatch):
     monkeypatch.setattr(Path, "iterdir", refuse)
     with pytest.raises(DataError, match="cannot be read: Permission denied"):
         open_dataset(tmp_path)
+
+
+def write_samples(path: Path, members: dict[str, bytes]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, "w") as tar:
+        for name, data in members.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(data)
+            tar.addfile(entry, io.BytesIO(data))
+    return path
+
+
+@pytest.mark.parametrize("name", ["img.v2.{:03}", "2021.05.{}", "a/site.1.{}", "IMG.{}"])
+@pytest.mark.parametrize("kind", ["cls", "json"])
+def test_the_last_dot_decides_where_that_alone_gives_classes(tmp_path, name, kind):
+    members = {}
+    for number in range(6):
+        key = name.format(number)
+        members[f"{key}.png"] = bytes([number])
+        members[f"{key}.{kind}"] = (
+            str(number % 2).encode() if kind == "cls" else b'{"label": %d}' % (number % 2)
+        )
+    write_samples(tmp_path / "set" / "0.tar", members)
+    dataset = open_dataset(tmp_path / "set")
+    assert dataset.labels == ("0", "1")
+    assert sorted(sample.path for sample in dataset.samples) == sorted(
+        f"0.tar/{member}" for member in members if member.endswith(".png")
+    )
+    for sample in dataset.samples:
+        assert dataset.read(sample)[0] % 2 == sample.label
+    [note] = dataset.notes
+    assert "the last one ends a sample's name" in note
+
+
+def test_a_single_tar_with_dots_is_taken_for_shards(tmp_path):
+    members = {f"im.{n}.{kind}": str(n % 2).encode() for n in range(6) for kind in ("jpg", "cls")}
+    assert len(open_dataset(write_samples(tmp_path / "0.tar", members)).samples) == 6
+
+
+def test_the_first_dot_decides_where_it_gives_classes(tmp_path):
+    members = {
+        name: data
+        for n in range(4)
+        for name, data in ((f"{n}.seg.png", b"s"), (f"{n}.png", b"i"), (f"{n}.cls", str(n % 2).encode()))
+    }
+    write_samples(tmp_path / "set" / "0.tar", members)
+    dataset = open_dataset(tmp_path / "set")
+    assert {dataset.read(sample) for sample in dataset.samples} == {b"i"}
+    assert dataset.notes == (
+        "4 samples hold more than one image: the one with fewest dots in its name is taken",
+    )
+
+
+def test_a_dot_is_named_as_the_cause_where_neither_gives_classes(tmp_path):
+    write_samples(tmp_path / "set" / "0.tar", {"img.v2.000.png": b"", "img.v2.000.cls": b"0", "a.b.jpg": b""})
+    with pytest.raises(DataError, match="which is 'img', as it ends at the first dot; take the other dots"):
+        open_dataset(tmp_path / "set")
+
+
+def test_an_image_without_class_and_dots_is_no_matter_of_dots(tmp_path):
+    write_samples(tmp_path / "set" / "0.tar", {"a.png": b"", "a.cls": b"0", "b.png": b""})
+    with pytest.raises(DataError, match=r"no class for the image b\.png: .* of the same key\.$"):
+        open_dataset(tmp_path / "set")
+
+
+def test_formats_that_are_not_read_are_counted(tmp_path):
+    members = {f"{n}.{kind}": str(n % 2).encode() for n in range(4) for kind in ("png", "cls")}
+    write_samples(tmp_path / "set" / "0.tar", members | {"9.jxl": b"", "9.cls": b"1"})
+    [(reason, paths)] = open_dataset(tmp_path / "set").left_out.items()
+    assert reason.startswith("JPEG XL, not read")
+    assert paths == ("0.tar/9.jxl",)
+
+
+@pytest.mark.parametrize("indexed", [False, True])
+def test_shards_with_one_class_are_measured_but_not_trained_on(tmp_path, make_tree, indexed):
+    folder = tmp_path / "shards"
+    if indexed:
+        write_shards(open_dataset(make_tree(CLASSES[:5]), measuring=True), folder)
+    else:
+        write_samples(folder / "0.tar", {f"{n}.{kind}": b"0" for n in range(4) for kind in ("png", "cls")})
+    assert len(open_dataset(folder, measuring=True).labels) == 1
+    with pytest.raises(DataError, match="single class"):
+        open_dataset(folder)

@@ -233,7 +233,9 @@ def unfinished(folder: Path) -> bool:
     return (folder / UNFINISHED).is_file() and not (folder / INDEX_FILE).is_file()
 
 
-def open_indexed(folder: Path, index: dict[str, Any], val_fraction: float, seed: int) -> Dataset:
+def open_indexed(
+    folder: Path, index: dict[str, Any], val_fraction: float, seed: int, measuring: bool = False
+) -> Dataset:
     """The data set of a folder of shards whose `index.json` says `index`.
 
     Raises DataError when a shard is missing, cut short, or does not fit the index.
@@ -247,6 +249,7 @@ def open_indexed(folder: Path, index: dict[str, Any], val_fraction: float, seed:
         val_fraction=val_fraction,
         seed=seed,
         flip_safe=bool(index.get("flip_safe", True)),
+        measuring=measuring,
     )
 
 

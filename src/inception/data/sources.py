@@ -64,7 +64,7 @@ def open_dataset(
     if not path.exists():
         raise _nothing_there(str(spec))
     if shards := find_shards(path):
-        return open_shards(path, shards, val_fraction=val_fraction, seed=seed)
+        return open_shards(path, shards, val_fraction=val_fraction, seed=seed, measuring=measuring)
     options = options or ReadOptions()
     store: Store
     if path.suffix.lower() in TABLE_SUFFIXES:

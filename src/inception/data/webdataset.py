@@ -8,14 +8,16 @@ import json
 import posixpath
 import re
 import tarfile
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from inception.data.archives import RandomAccessFile, tar_extents
 from inception.data.dataset import SPLIT_NAMES, Dataset, Record, build_dataset
 from inception.data.decode import EXTENSIONS, is_visible_image
+from inception.data.formats import left_out_reason
 from inception.data.shards import ShardColumns, ShardStore, open_indexed, read_index, read_shards, unfinished
 from inception.data.stores import FolderStore
 from inception.errors import DataError
@@ -68,24 +70,87 @@ def _find_shards(path: Path) -> tuple[Path, ...]:
     return () if tars and any(map(is_visible_image, FolderStore(path).names())) else tars
 
 
-def open_shards(path: Path, shards: Sequence[Path], *, val_fraction: float, seed: int) -> Dataset:
-    """The data set of the shards that `find_shards` found at `path`. Raises DataError."""
+def open_shards(
+    path: Path, shards: Sequence[Path], *, val_fraction: float, seed: int, measuring: bool = False
+) -> Dataset:
+    """The data set of the shards that `find_shards` found at `path`.
+
+    WebDataset's rule, that a sample's name ends at the first dot, is left for the last dot where that alone
+    gives every image of the set a class; a note says so.
+
+    Args:
+        path, shards: see `find_shards`.
+        val_fraction, seed, measuring: as for `build_dataset`.
+
+    Raises DataError.
+    """
     index = read_index(path) if path.is_dir() else None
     if index is not None:
-        return open_indexed(path, index, val_fraction, seed)
+        return open_indexed(path, index, val_fraction, seed, measuring)
     root = path if path.is_dir() else path.parent
     classes = _class_names(root)
-    columns, records = ShardColumns(), []
+    notes: list[str] = []
+    try:
+        found = _read(root, shards, classes)
+    except _NoClassError as error:
+        if not error.dotted:
+            raise
+        try:
+            found = _read(root, shards, classes, last_dot=True)
+        except DataError:
+            raise error from None
+        notes.append(
+            f"the members' names hold dots ({posixpath.basename(found.columns.name[0])}): the last one ends "
+            "a sample's name, as by WebDataset's rule, the first, the images have no class"
+        )
+    if found.several:
+        notes.append(
+            f"{found.several} samples hold more than one image: the one with fewest dots in its name is taken"
+        )
+    used = {record.label for record in found.records}
+    return build_dataset(
+        path.stem,
+        found.records,
+        ShardStore(path, shards, found.columns),
+        labels=classes if used and used <= set(classes) else None,
+        val_fraction=val_fraction,
+        seed=seed,
+        notes=notes,
+        left_out={reason: tuple(names) for reason, names in found.left_out.items()},
+        measuring=measuring,
+    )
+
+
+class _Read(NamedTuple):
+    """What shards hold: the images, those of formats that are not read, samples with several images."""
+
+    columns: ShardColumns
+    records: list[Record]
+    left_out: defaultdict[str, list[str]]
+    several: int
+
+
+def _read(root: Path, shards: Sequence[Path], classes: Sequence[str], last_dot: bool = False) -> _Read:
+    columns, records, several = ShardColumns(), [], 0
+    left_out: defaultdict[str, list[str]] = defaultdict(list)
     for number, shard in enumerate(shards):
         where = shard.relative_to(root).as_posix()
         split = _split_of(where)
-        for name, label, extent in _labelled(shard, classes):
-            columns.add(f"{where}/{name}", number, *extent)
+        file = RandomAccessFile(shard)
+        for key, fields in _samples(shard, last_dot):
+            images = sorted(filter(_is_image, fields), key=lambda extension: extension.count("."))
+            if not images:
+                for extension in fields:
+                    if reason := left_out_reason(f"{key}.{extension}"):
+                        left_out[reason].append(f"{where}/{key}.{extension}")
+                continue
+            label = _label(file, fields, classes)
+            if label is None:
+                raise _NoClassError(shard, key, images[0])
+            several += len(images) > 1
+            columns.add(f"{where}/{key}.{images[0]}", number, *fields[images[0]])
             records.append(Record(columns.name[-1], label, split, columns.name[-1]))
-    store = ShardStore(path, shards, columns)
-    used = {record.label for record in records}
-    labels = classes if used and used <= set(classes) else None
-    return build_dataset(path.stem, records, store, labels=labels, val_fraction=val_fraction, seed=seed)
+    return _Read(columns, records, left_out, several)
 
 
 def open_shard_images(path: Path, shards: Sequence[Path]) -> ShardStore:
@@ -110,9 +175,13 @@ def _has_samples(path: Path) -> bool:
             names = [entry.name for entry in islice(archive, _LOOKED_AT)]
     except (tarfile.TarError, EOFError, OSError, ValueError):
         return False
+    return any(_are_samples(names, last_dot) for last_dot in (False, True))
+
+
+def _are_samples(names: Sequence[str], last_dot: bool) -> bool:
     found: dict[str, set[str]] = {}
     for name in names:
-        key, extension = _split_name(name)
+        key, extension = _split_name(name, last_dot)
         found.setdefault(key, set()).add(extension)
     return any(
         any(_is_image(extension) for extension in extensions)
@@ -121,10 +190,10 @@ def _has_samples(path: Path) -> bool:
     )
 
 
-def _split_name(name: str) -> tuple[str, str]:
-    """Key and extension of a member: the base name is divided at its first dot."""
+def _split_name(name: str, last_dot: bool = False) -> tuple[str, str]:
+    """Key and extension of a member: the base name is divided at its first dot, or at its last one."""
     folder, base = posixpath.split(name)
-    key, _, extension = base.partition(".")
+    key, _, extension = base.rpartition(".") if last_dot else base.partition(".")
     return posixpath.join(folder, key), extension.lower()
 
 
@@ -132,34 +201,28 @@ def _is_image(extension: str) -> bool:
     return f".{extension.rpartition('.')[2]}" in EXTENSIONS
 
 
-def _image_extension(fields: Fields) -> str | None:
-    return next((extension for extension in fields if _is_image(extension)), None)
-
-
-def _samples(shard: Path) -> Iterator[tuple[str, Fields]]:
+def _samples(shard: Path, last_dot: bool) -> Iterator[tuple[str, Fields]]:
     """(key, its members) in the shard's order, hidden members left out."""
     samples: dict[str, Fields] = {}
     for name, extent in tar_extents(shard).items():
-        key, extension = _split_name(name)
-        if posixpath.basename(key):
+        key, extension = _split_name(name, last_dot)
+        if not posixpath.basename(name).startswith("."):
             samples.setdefault(key, {})[extension] = extent
     yield from samples.items()
 
 
-def _labelled(shard: Path, classes: Sequence[str]) -> Iterator[tuple[str, str, tuple[int, int]]]:
-    """(member, class, offset and size) of every image of a shard. Raises DataError for one without class."""
-    file = RandomAccessFile(shard)
-    for key, fields in _samples(shard):
-        extension = _image_extension(fields)
-        if extension is None:
-            continue
-        label = _label(file, fields, classes)
-        if label is None:
-            raise DataError(
-                f"{shard} has no class for the image {key}.{extension}: "
-                "WebDataset keeps it in a .cls member, or as label in a .json member, of the same key."
-            )
-        yield f"{key}.{extension}", label, fields[extension]
+class _NoClassError(DataError):
+    """An image without a class; `dotted`: its name holds more dots than one, which may be the cause."""
+
+    def __init__(self, shard: Path, key: str, extension: str) -> None:
+        self.dotted = "." in extension
+        text = (
+            f"{shard} has no class for the image {key}.{extension}: "
+            "WebDataset keeps it in a .cls member, or as label in a .json member, of the same key"
+        )
+        if self.dotted:
+            text += f", which is {key!r}, as it ends at the first dot; take the other dots out of the names"
+        super().__init__(f"{text}.")
 
 
 def _label(file: RandomAccessFile, fields: Fields, classes: Sequence[str]) -> str | None:
