@@ -8,6 +8,7 @@ from inception.cli.console import print_json, print_table, say
 from inception.weights.bundle import save_bundle
 from inception.weights.importer import import_weights
 from inception.weights.matching import describe
+from inception.weights.preprocessing import PreprocessChanges, in_words
 
 
 @click.command("import", short_help="Make a bundle of somebody else's weights.")
@@ -30,6 +31,17 @@ from inception.weights.matching import describe
 )
 @click.option("--ema", is_flag=True, help="Take the averaged (EMA) weights of the file.")
 @click.option("--allow-nonfinite", is_flag=True, help="Accept NaN and infinity among the weights.")
+@click.option(
+    "--preprocess",
+    "named",
+    metavar="NAME|FILE",
+    help="What the weights were trained with: imagenet, inception, caffe, none, or a JSON or TOML file.",
+)
+@click.option(
+    "--mean", metavar="NUMBERS", help="Mean of each channel, e.g. 0.485,0.456,0.406; above 2: of bytes."
+)
+@click.option("--std", metavar="NUMBERS", help="Deviation of each channel, e.g. 0.229,0.224,0.225.")
+@click.option("--size", metavar="PIXELS", help="Side of the images, or height x width: 224x320.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def import_command(
     file: Path,
@@ -41,14 +53,19 @@ def import_command(
     background: str | None,
     ema: bool,
     allow_nonfinite: bool,
+    named: str | None,
+    mean: str | None,
+    std: str | None,
+    size: str | None,
     as_json: bool,
 ) -> None:
     """Read FILE into a network and write a bundle.
 
-    FILE comes from PyTorch (.pth, .safetensors), Keras (.h5, .keras, .weights.h5), TensorFlow (a checkpoint,
-    or a frozen .pb), Caffe (.caffemodel) or ONNX. Nothing in it is executed. Class names come from --labels,
-    or from FILE's neighbour `<stem>.synsets.txt` or `<stem>.labels.txt`.
+    FILE comes from PyTorch (.pth, .ckpt, .safetensors), Keras (.h5, .keras, .weights.h5), TensorFlow (a
+    checkpoint, or a frozen .pb), Caffe (.caffemodel) or ONNX, whatever its ending. Nothing in it is executed.
+    Class names come from --labels, or from FILE's neighbour `<stem>.synsets.txt` or `<stem>.labels.txt`.
     """
+    changes = PreprocessChanges(named, mean, std, size)
     bundle, report = import_weights(
         file,
         name,
@@ -56,6 +73,7 @@ def import_command(
         partial=partial,
         tool=tool,
         background=background,
+        preprocess=None if changes == PreprocessChanges() else changes,
         ema=ema,
         allow_nonfinite=allow_nonfinite,
     )
@@ -70,12 +88,14 @@ def import_command(
     if as_json:
         content = {"bundle": str(output), "network": bundle.network, "classes": len(bundle.labels)}
         content |= {"missing": report.missing, "unexpected": report.unexpected, "remarks": remarks}
+        content["preprocess"] = bundle.preprocess.to_dict()
         print_json(content | {key: bundle.provenance[key] for key in ("tool", "format")})
         return
     rows = [
         ("bundle", str(output)),
         ("network", bundle.network),
         ("source", f"{bundle.provenance['tool']} ({bundle.provenance['format']})"),
+        ("images", in_words(bundle.preprocess)),
         ("tensors", f"{len(bundle.state_dict)}"),
         ("classes", f"{len(bundle.labels)} ({_first(bundle.labels)})"),
     ]

@@ -75,7 +75,7 @@ class Bundle:
         """
         # First without memory: what a damaged description asks for may be far larger than the weights.
         with torch.device("meta"):
-            self._check_fit(self._fresh_network())
+            self.check_fit(self._fresh_network())
         network = self._fresh_network()
         network.load_state_dict(dict(self.state_dict))
         return network.eval()
@@ -86,7 +86,8 @@ class Bundle:
         except (InceptionError, RuntimeError, TypeError, ValueError, ArithmeticError) as error:
             raise BundleError(f"the bundle's network cannot be built: {first_line(error)}") from error
 
-    def _check_fit(self, network: Network) -> None:
+    def check_fit(self, network: Network) -> None:
+        """Raise BundleError unless weights and preprocessing fit `network`, which may have no memory."""
         wanted = {name: value.shape for name, value in network.state_dict().items()}
         found = {name: value.shape for name, value in self.state_dict.items()}
         wrong = [

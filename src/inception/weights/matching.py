@@ -1,7 +1,9 @@
 """A file's tensors under our names and in our layout, and what did not fit."""
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +16,11 @@ from inception.weights.sources.source import Layout, Source, split_name
 
 CLASSIFIERS = ("fc", "fc2")
 """Last parts of the names of layers with one output a class."""
+PAIR: Literal["pair"] = "pair"
+"""One output that says yes or no by its sigmoid becomes two: a zero, and itself."""
+Kept = slice | Literal["pair"] | None
+"""Which of the file's outputs are kept; None: all."""
+_HEAD = re.compile(r"(?:fc|head|heads|classifier|last_linear|classif|logits|Logits|predictions|loss3)\b")
 
 
 @dataclass(frozen=True)
@@ -37,12 +44,13 @@ class ImportReport:
 
 
 def describe(report: ImportReport, limit: int = 8) -> str:
-    """One line naming the tensors that did not fit, at most `limit` of each kind."""
+    """One line naming the tensors that did not fit, the head's first, at most `limit` of each kind."""
     shapes = [f"{name} {list(got)} for {list(want)}" for name, got, want in report.mis_shaped]
     parts = {"missing": report.missing, "mis-shaped": shapes, "unexpected": report.unexpected}
     texts = []
-    for kind, names in parts.items():
-        if names:
+    for kind, found in parts.items():
+        if found:
+            names = sorted(found, key=lambda name: _HEAD.match(name) is None)
             rest = f" and {len(names) - limit} more" if len(names) > limit else ""
             texts.append(f"{len(names)} {kind} ({', '.join(names[:limit])}{rest})")
     return "; ".join(texts) or "every tensor fits"
@@ -63,7 +71,7 @@ def outputs_in_file(source: Source, foreign: Foreign, names: Iterable[str]) -> i
 
 
 def match_tensors(
-    network: Network, foreign: Foreign, source: Source, rows: slice | None = None
+    network: Network, foreign: Foreign, source: Source, rows: Kept = None
 ) -> tuple[dict[str, Tensor], ImportReport]:
     """Every tensor of `network` (which may be on the meta device) that the file has.
 
@@ -94,14 +102,12 @@ def match_tensors(
     return matched, ImportReport(tuple(missing), tuple(unexpected), tuple(mis_shaped))
 
 
-def _in_our_layout(
-    value: Tensor, name: str, shape: tuple[int, ...], source: Source, rows: slice | None
-) -> Tensor:
+def _in_our_layout(value: Tensor, name: str, shape: tuple[int, ...], source: Source, rows: Kept) -> Tensor:
     layer, role = split_name(name)
     if role.endswith("weight") and not role.startswith("bn."):
         value = to_torch_layout(value, source.layout, source.grids.get(layer), role == "depthwise.weight")
     if rows is not None and layer.rpartition(".")[2] in CLASSIFIERS:
-        value = value[rows]
+        value = _pair(value, shape) if rows == PAIR else value[rows]
     if value.shape != shape and value.numel() == torch.Size(shape).numel():
         # Caffe keeps linear layers as 1 x 1 x O x I, others keep them as 1x1 convolutions.
         if [side for side in value.shape if side != 1] == [side for side in shape if side != 1]:
@@ -109,6 +115,14 @@ def _in_our_layout(
         elif value.dim() == 4 and len(shape) == 2 and value.shape[0] == shape[0]:
             value = value.flatten(1)
     return value
+
+
+def _pair(value: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Weights or bias of one output as those of two whose softmax is (1 - sigmoid, sigmoid) of it."""
+    if 2 * value.numel() != torch.Size(shape).numel():
+        return value
+    row = value.reshape(1, *shape[1:])
+    return torch.cat((torch.zeros_like(row), row))
 
 
 def to_torch_layout(
@@ -200,7 +214,24 @@ def _folded_norm(
     return torch.full((count,), values[role])
 
 
-def kept_rows(outputs: int | None, source: Source, background: str | None) -> tuple[slice | None, str | None]:
+def channels_in_file(network: Network, source: Source, foreign: Foreign) -> int:
+    """How many channels the file's first convolution takes; 3 where that cannot be told."""
+    wanted = network.state_dict()
+    layers = layers_by_order(list(wanted), foreign) if source.by_order else source.layers
+    name = next(name for name in wanted if name.endswith("weight"))
+    theirs, ours = find(source, layers, name, foreign.tensors), wanted[name]
+    depthwise = name.endswith("depthwise.weight")
+    if theirs is None or foreign.tensors[theirs].dim() != 4 or network.in_chans != 3:
+        return network.in_chans
+    value = to_torch_layout(foreign.tensors[theirs], source.layout, depthwise=depthwise)
+    if depthwise:
+        times = ours.shape[0] // network.in_chans
+        return value.shape[0] // times if value.shape[1:] == ours.shape[1:] else network.in_chans
+    alike = value.shape[0] == ours.shape[0] and value.shape[2:] == ours.shape[2:]
+    return value.shape[1] if alike else network.in_chans
+
+
+def kept_rows(outputs: int | None, source: Source, background: str | None) -> tuple[Kept, str | None]:
     """Which of the file's outputs are kept, and a sentence about it.
 
     Args:
@@ -210,6 +241,8 @@ def kept_rows(outputs: int | None, source: Source, background: str | None) -> tu
 
     Raises UsageError when there is nothing that could be dropped.
     """
+    if outputs == 1 and background != "drop":
+        return PAIR, "one output, by its sigmoid: two classes, the first label stands for 0, the second for 1"
     if background == "drop" and outputs not in (1001, 1008):
         raise UsageError(f"the file has {outputs} outputs: only of 1001 or 1008 are some no classes")
     if outputs == 1001 and (background == "drop" or (background is None and source.background)):

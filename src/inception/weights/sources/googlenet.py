@@ -12,6 +12,7 @@ from inception.weights.sources.source import (
     TENSORFLOW_FORMATS,
     TORCH_BLOCKS,
     TORCH_FORMATS,
+    TRANSFORM_INPUT,
     Roles,
     Source,
     onnx_source,
@@ -125,7 +126,7 @@ TORCHVISION_SOURCE = Source(
     TORCH_BLOCKS,
     TORCHVISION,
     background=False,
-    note="torchvision's transform_input is part of the preprocessing (mean = std = 0.5)",
+    preprocess_note=TRANSFORM_INPUT,
 )
 SLIM_SOURCE = Source(
     "slim",

@@ -9,6 +9,7 @@ from inception.weights.sources.source import (
     TIMM_299,
     TORCH_BLOCKS,
     TORCHVISION_299,
+    TRANSFORM_INPUT,
     Roles,
     Source,
     onnx_source,
@@ -140,7 +141,7 @@ SOURCES = {
             TORCHVISION_299,
             layers=TORCHVISION_LAYERS,
             background=False,
-            note="torchvision's transform_input is part of the preprocessing (mean = std = 0.5)",
+            preprocess_note=TRANSFORM_INPUT,
         ),
         Source("timm", ("safetensors",), TORCH_BLOCKS, TIMM_299, layers=TORCHVISION_LAYERS, background=False),
         Source(

@@ -32,6 +32,7 @@ class Source:
         imagenet_order: whether its 1000 classes are in the order of sorted synsets (torchvision's).
         background: whether output 0 of 1001 stands for none of the classes.
         note: what else a person should know.
+        preprocess_note: what a person should know where `preprocess` is only assumed.
     """
 
     tool: str
@@ -47,6 +48,7 @@ class Source:
     imagenet_order: bool = True
     background: bool = True
     note: str = ""
+    preprocess_note: str = ""
 
 
 SUFFIXES = (
@@ -168,6 +170,12 @@ CAFFE_224 = Preprocess(
     color="BGR",
     mean=(104.0, 117.0, 123.0),
     **VGG_BYTES,  # type: ignore[arg-type]
+)
+
+
+TRANSFORM_INPUT = (
+    "torchvision's own weights carry transform_input (mean = std = 0.5); a network trained with weights=None "
+    "does not: --preprocess imagenet, if that was its normalisation"
 )
 
 
