@@ -54,7 +54,7 @@ def test_evaluation_visits_every_sample_once_in_order(shapes, workers, batch_siz
     assert targets.dtype == torch.int64
     images = torch.cat([batch.images for batch in batches])
     assert images.dtype == torch.uint8
-    assert torch.equal(images[5], SMALL.apply(loader.image(5)))
+    assert torch.equal(images[5], SMALL.apply(loader.image(5, SMALL)))
 
 
 def collected(loader: Loader, epoch: int = 1, seed: int = 3, skip: int = 0) -> tuple[torch.Tensor, ...]:
@@ -216,7 +216,7 @@ def test_each_photograph_is_decoded_once_when_the_rest_goes_to_the_disk(photogra
     small, opened = Preprocess(height=48, width=48), []
     open_photo = module.open_photo
     monkeypatch.setattr(
-        module, "open_photo", lambda data, name, reduce: opened.append(name) or open_photo(data, name, reduce)
+        module, "open_photo", lambda data, name, *more: opened.append(name) or open_photo(data, name, *more)
     )
     for epoch in range(3):
         list(loader.training_batches(small, AUGMENTS["paper"], 4, 0, epoch))
@@ -252,7 +252,7 @@ def test_large_photographs_are_kept_reduced(photographs):
     loader, small = make_loader(photographs), Preprocess(height=32, width=32)
     list(loader.training_batches(small, AUGMENTS["crop"], 4, 0, 0))
     assert {pixels.shape for pixels in loader._memory._photos.values()} == {(90, 120, 3)}
-    assert loader.image(0).size == (240, 180)
+    assert loader.image(0, SMALL).size == (240, 180)
 
 
 def test_a_cached_image_is_decoded_once(shapes, monkeypatch):
@@ -266,7 +266,9 @@ def test_decoding_runs_at_most_three_batches_ahead(shapes, monkeypatch):
     loader = make_loader(shapes, cache_bytes=0)
     read = []
     decode = Loader.image
-    monkeypatch.setattr(Loader, "image", lambda self, index: read.append(index) or decode(self, index))
+    monkeypatch.setattr(
+        Loader, "image", lambda self, index, *more: read.append(index) or decode(self, index, *more)
+    )
     batches = loader.evaluation_batches(SMALL, 4)
     next(batches)
     time.sleep(0.3)
@@ -291,11 +293,11 @@ def test_an_interrupted_iteration_leaves_no_threads(shapes):
 def test_a_thread_that_dies_is_reported_with_its_image(shapes, monkeypatch, error):
     calls = []
 
-    def dying(data, name):
+    def dying(data, bits, name):
         calls.append(name)
         if len(calls) == 9:
             raise error
-        return decode(data, name=name)
+        return decode(data, bits=bits, name=name)
 
     decode = module.decode_image
     monkeypatch.setattr(module, "decode_image", dying)

@@ -29,7 +29,9 @@ def test_logits_and_targets_in_the_order_of_the_samples(classifier, shapes):
     assert targets.tolist() == [sample.label for sample in samples]
     assert sum(counts) == len(samples)
     for index in (0, 17, 47):
-        batch = classifier.preprocess.apply(Loader(dataset, samples).image(index))[None]
+        batch = classifier.preprocess.apply(Loader(dataset, samples).image(index, classifier.preprocess))[
+            None
+        ]
         assert np.allclose(logits[index], classifier.logits(batch)[0], atol=1e-4)
 
 

@@ -10,12 +10,14 @@ from inception.data.check import CheckReport, Group, check_dataset
 from inception.data.options import ReadOptions
 
 SHOWN = 10
+BITS_HELP = "Depth of the values of grey images stored in 16 bits, such as 12."
 
 
 @click.command(short_help="Find what is wrong with a data set.")
 @click.argument("data")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option("--min-size", default=32, show_default=True, help="Sides below this many pixels are tiny.")
+@click.option("--bits", type=click.IntRange(8, 16), help=BITS_HELP)
 @click.option("--data-root", type=click.Path(path_type=Path), help="Where named sets are kept.")
 @click.option("--val-fraction", default=0.1, show_default=True, help="As in train.")
 @click.option("--seed", default=0, show_default=True, help="As in train.")
@@ -25,6 +27,7 @@ def check(
     data: str,
     as_json: bool,
     min_size: int,
+    bits: int | None,
     data_root: Path | None,
     val_fraction: float,
     seed: int,
@@ -47,6 +50,7 @@ def check(
             val_fraction=val_fraction,
             seed=seed,
             min_size=min_size,
+            bits=bits or 0,
             workers=workers,
             progress=progress,
         )

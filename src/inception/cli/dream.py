@@ -82,7 +82,7 @@ def dream(
             f"a dream is written as {', '.join((*PICTURE_SUFFIXES, *FORMATS))}, not '{output.name}'"
         )
     classifier = load(bundle, device)
-    picture = open_image(image)
+    picture = open_image(image, classifier.preprocess.bits)
     if max_side:
         picture.thumbnail((max_side, max_side))
     objective = _objective(classifier, targets, guide)
@@ -107,7 +107,7 @@ def _objective(classifier: "Classifier", targets: tuple[str, ...], guide: Path |
     if guide is not None:
         if any(":" in target or " " in target for target in targets):
             raise UsageError("a guided dream takes layers as --target, such as mixed4c")
-        picture = open_image(guide)
+        picture = open_image(guide, classifier.preprocess.bits)
         picture.thumbnail((2 * network.image_size, 2 * network.image_size))
         return guided(targets, network, classifier.preprocess, picture)
     total, *others = (parse(target, classifier.labels) for target in targets)

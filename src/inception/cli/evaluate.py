@@ -259,7 +259,7 @@ def _write_report(
             path,
             measurement.evaluation,
             title=title,
-            images=pictures_of(measurement),
+            images=pictures_of(measurement, classifier.preprocess.bits),
             paths=measurement.paths,
             details=details,
             history=read_rows(request.bundles[0].parent / METRICS_FILE) or None,

@@ -133,7 +133,7 @@ def _write_report(
         path,
         measurement.evaluation,
         title=f"{classifier.bundle.network} · {measurement.dataset.name}",
-        images=pictures_of(measurement),
+        images=pictures_of(measurement, classifier.preprocess.bits),
         paths=measurement.paths,
         details=details_of(measurement, classifier, model_name(classifier)),
         history=read_rows(request.bundles[0].parent / METRICS_FILE),

@@ -143,9 +143,10 @@ def _explain_one(
     from inception.explain.layers import activations, borrowed
     from inception.explain.pictures import enlarged, overlay, seen
     from inception.explain.trust import curves, random_scores, randomisation
+    from inception.runtime.answering import opened
 
     name, opener = item
-    batch = classifier.preprocess.apply(opener())
+    batch = classifier.preprocess.apply(opened(opener, classifier.preprocess))
     images = classifier.preprocess.normalize(batch[None].to(classifier.device))
     with borrowed(network), torch.no_grad():
         logits = activations(network, images, [request.head])[request.head][0].float()

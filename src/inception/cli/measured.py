@@ -68,7 +68,7 @@ def details_of(
         "Data": f"{measurement.dataset.name} ({measurement.dataset.fingerprint[:12]})",
         "Split": measurement.split,
         "Preprocessing": f"{preprocess.height}x{preprocess.width} {preprocess.color}, {preprocess.resize}, "
-        f"{preprocess.interpolation}",
+        f"{preprocess.interpolation}" + (f", {preprocess.bits} bits" if preprocess.bits else ""),
         **own,
         "Device": f"{classifier.device.type}, {classifier.precision}",
         "Skipped images": str(len(measurement.unreadable)),
@@ -81,15 +81,15 @@ def model_name(classifier: Classifier) -> str:
     return " ".join([classifier.bundle.network, *arguments])
 
 
-def pictures_of(measurement: Measurement[Any]) -> Images:
-    """A function that gives the small picture of the measured image with this index."""
+def pictures_of(measurement: Measurement[Any], bits: int) -> Images:
+    """A function that gives the small picture of the measured image with this index; `bits` as decoded."""
     from inception.data.decode import decode_image
 
     dataset = measurement.dataset
     samples = {sample.path: sample for sample in dataset.split(measurement.split)}
 
     def picture(index: int) -> bytes:
-        return thumbnail(decode_image(dataset.read(samples[measurement.paths[index]])))
+        return thumbnail(decode_image(dataset.read(samples[measurement.paths[index]]), bits=bits))
 
     return picture
 

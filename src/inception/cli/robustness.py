@@ -74,7 +74,9 @@ def robustness(
         readable = next(
             index for index, sample in enumerate(loader.samples) if sample.path not in loader.unreadable
         )
-        views = corrupted_views(loader.image(readable), classifier.preprocess, readable)
+        views = corrupted_views(
+            loader.image(readable, classifier.preprocess), classifier.preprocess, readable
+        )
         views = views.flip(1) if classifier.preprocess.color == "BGR" else views
         pictures = [view.permute(1, 2, 0).squeeze(-1).numpy() for view in views]
         _draw(corruption_sheet(pictures, list(CORRUPTIONS)), examples)

@@ -52,7 +52,7 @@ def trace(
         if path is not None and path.suffix.lower() != ".png":
             raise UsageError(f"pictures are written as .png, not '{path.name}'")
     classifier = load(bundle, device)
-    batch = classifier.preprocess.apply(open_image(image))
+    batch = classifier.preprocess.apply(open_image(image, classifier.preprocess.bits))
     inputs = classifier.preprocess.normalize(batch[None].to(classifier.device))
     answer = classifier.probabilities(batch[None])[0]
     index = int(answer.argmax()) if target is None else find_label(target, classifier.labels)

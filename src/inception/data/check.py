@@ -12,6 +12,7 @@ import numpy as np
 
 from inception.data.dataset import Dataset, Sample
 from inception.data.decode import DEFAULT_MAX_PIXELS, EXTENSIONS
+from inception.data.depth import depth_notes
 from inception.data.likeness import PictureFacts, examine, similar_groups
 from inception.data.options import ReadOptions
 from inception.data.shards import damaged_shards
@@ -164,6 +165,7 @@ def check_dataset(
     seed: int = 0,
     min_size: int = DEFAULT_MIN_SIZE,
     max_pixels: int = DEFAULT_MAX_PIXELS,
+    bits: int = 0,
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> CheckReport:
@@ -172,7 +174,7 @@ def check_dataset(
     Args:
         spec: a data set, or what `open_dataset` takes, with its other arguments.
         min_size: shortest side in pixels below which an image counts as tiny.
-        max_pixels: as for `decode_image`.
+        max_pixels, bits: as for `decode_image`.
         workers: threads; default one for each CPU.
         progress: called from this thread with the images done and the images in all.
 
@@ -184,22 +186,22 @@ def check_dataset(
     dataset = spec
     facts: dict[str, PictureFacts] = {}
     unreadable = [Unreadable(shard, "corrupt", why) for shard, why in damaged_shards(dataset.store)]
-    for done, (sample, result) in enumerate(_examined(dataset, max_pixels, workers), start=1):
+    for done, (sample, result) in enumerate(_examined(dataset, max_pixels, bits, workers), start=1):
         if isinstance(result, Unreadable):
             unreadable.append(result)
         else:
             facts[sample.path] = result
         if progress is not None:
             progress(done, len(dataset.samples))
-    return _report(dataset, facts, tuple(unreadable), min_size)
+    return _report(dataset, facts, tuple(unreadable), min_size, bits)
 
 
 def _examined(
-    dataset: Dataset, max_pixels: int, workers: int | None
+    dataset: Dataset, max_pixels: int, bits: int, workers: int | None
 ) -> Iterator[tuple[Sample, PictureFacts | Unreadable]]:
     def look(sample: Sample) -> PictureFacts | Unreadable:
         try:
-            return examine(dataset.read(sample), name=sample.path, max_pixels=max_pixels)
+            return examine(dataset.read(sample), name=sample.path, max_pixels=max_pixels, bits=bits)
         except ImageError as error:
             return Unreadable(sample.path, error.kind, str(error))
         except DataError as error:
@@ -212,7 +214,11 @@ def _examined(
 
 
 def _report(
-    dataset: Dataset, facts: dict[str, PictureFacts], unreadable: tuple[Unreadable, ...], min_size: int
+    dataset: Dataset,
+    facts: dict[str, PictureFacts],
+    unreadable: tuple[Unreadable, ...],
+    min_size: int,
+    bits: int,
 ) -> CheckReport:
     members = {
         sample.path: Member(sample.path, "; ".join(dataset.names_of(sample)), sample.split)
@@ -241,13 +247,23 @@ def _report(
         mislabelled=_mislabelled(facts),
         strays=tuple(name for name in dataset.strays if not name.endswith("/")),
         empty_folders=tuple(name for name in dataset.strays if name.endswith("/")),
-        notes=dataset.notes,
+        notes=(*dataset.notes, *_depth_notes(facts.values(), bits)),
         left_out=dict(dataset.left_out),
         absent=_absent(dataset),
         sizes=_statistics(facts.values()),
         modes=dict(Counter(fact.mode for fact in facts.values()).most_common()),
         formats=dict(Counter(fact.format for fact in facts.values()).most_common()),
     )
+
+
+def _depth_notes(facts: Iterable[PictureFacts], bits: int) -> list[str]:
+    deep: dict[bool, list[int]] = {False: [], True: []}
+    for fact in facts:
+        if fact.peak is not None:
+            deep[not fact.mode.startswith("I")].append(fact.peak)
+    if bits and not deep[False]:
+        return [f"--bits {bits} changes nothing: no grey image is stored in 16 bits"]
+    return [note for colour, peaks in deep.items() for note in depth_notes(peaks, colour, bits)]
 
 
 def _balance(dataset: Dataset) -> dict[str, dict[str, int]]:

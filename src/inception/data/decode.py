@@ -13,7 +13,6 @@ from contextlib import contextmanager, suppress
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
-import numpy as np
 from PIL import Image, UnidentifiedImageError
 from PIL.AvifImagePlugin import AvifImageFile
 from PIL.BmpImagePlugin import BmpImageFile
@@ -24,6 +23,7 @@ from PIL.PpmImagePlugin import PpmImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
+from inception.data.depth import from_16_bit, from_32_bit, peak, stored_in_16_bits
 from inception.data.formats import HAS_AVIF, HAS_HEIC
 from inception.data.png_text import without_large_text
 from inception.errors import ImageError, ImageErrorKind
@@ -90,10 +90,6 @@ _TRANSPOSE = {
 _START_OF_SCAN = b"\xff\xda"
 _MAX_SCANNED_PIXELS = 2**34  # ten seconds of decoding
 _ORIENTATION = 0x0112
-_BITS_PER_SAMPLE = 0x0102
-_PHOTOMETRIC = 0x0106
-_MAX_SAMPLE_VALUE = 0x0119
-_DEPTHS = (2**8 - 1, 2**12 - 1, 2**16 - 1)
 _IGNORE_PILLOW = ("ignore", None, Warning, re.compile(r"PIL\b"), 0)
 
 # Without a handler, logging prints Pillow's errors on standard error; here they become ImageErrors.
@@ -105,6 +101,7 @@ def decode_image(
     *,
     max_pixels: int = DEFAULT_MAX_PIXELS,
     reduce_to: int | None = None,
+    bits: int = 0,
     name: str = "the image",
 ) -> Image.Image:
     """Decode an image file to an upright RGB picture.
@@ -122,6 +119,8 @@ def decode_image(
             own limit of 179 million pixels (`2 * PIL.Image.MAX_IMAGE_PIXELS`) holds as well.
         reduce_to: let a JPEG be decoded at 1/2, 1/4 or 1/8 of its size while its shortest side stays at
             least this many pixels: much faster, nearly equal to a good reduction. Other formats ignore it.
+        bits: depth of the values of grey images stored in 16 bits a sample, where the file does not say
+            it (8 to 16); 0: as above. An image with higher values is refused.
         name: how an error names the file.
 
     Returns:
@@ -132,21 +131,22 @@ def decode_image(
     """
     with _silence_pillow():
         try:
-            return _decode(data, max_pixels, reduce_to, name)
+            return _decode(data, max_pixels, reduce_to, bits, name)
         except ImageError:
             raise
         except Exception as error:  # Pillow's parsers raise almost any type on damaged input
             # Pillow refuses a PNG for more than 1 MB of text or profile, which no pixel depends on.
             if (lighter := without_large_text(data)) is not None:
-                return decode_image(lighter, max_pixels=max_pixels, reduce_to=reduce_to, name=name)
+                return decode_image(lighter, max_pixels=max_pixels, reduce_to=reduce_to, bits=bits, name=name)
             raise _explain(error, data, name, max_pixels) from error
 
 
-def upright_rgb(image: Image.Image, *, name: str = "the image") -> Image.Image:
+def upright_rgb(image: Image.Image, *, bits: int = 0, name: str = "the image") -> Image.Image:
     """An image that Pillow has opened, turned into what `decode_image` makes of the same file.
 
     Args:
         image: in any mode, loaded or not; it is left as it is.
+        bits: as for `decode_image`.
         name: how an error names it.
 
     Raises:
@@ -156,7 +156,9 @@ def upright_rgb(image: Image.Image, *, name: str = "the image") -> Image.Image:
         raise ImageError("empty", f"{name} has no pixels ({image.width} x {image.height}).")
     with _silence_pillow():
         try:
-            return _upright_rgb(image)
+            return _upright_rgb(image, bits, name)
+        except ImageError:
+            raise
         except Exception as error:  # as in decode_image
             raise _explain(error, b"\0", name, DEFAULT_MAX_PIXELS) from error
 
@@ -184,6 +186,16 @@ def read_header(data: bytes, *, name: str = "the image") -> ImageHeader:
             if (lighter := without_large_text(data)) is not None:
                 return read_header(lighter, name=name)
             raise _explain(error, data, name, DEFAULT_MAX_PIXELS) from error
+
+
+def highest_value(data: bytes) -> int | None:
+    """The highest value of a readable image stored in 16 bits a sample (see `depth.peak`); None of others."""
+    try:
+        with _silence_pillow(), _open(data) as image:
+            return peak(image)
+    except Exception:  # as in decode_image, which has read it
+        lighter = without_large_text(data)
+        return None if lighter is None else highest_value(lighter)
 
 
 def sniff_format(data: bytes) -> str | None:
@@ -236,7 +248,7 @@ def _open_heic(data: bytes) -> Image.Image:
     return Image.open(io.BytesIO(data), formats=("HEIF",))
 
 
-def _decode(data: bytes, max_pixels: int, reduce_to: int | None, name: str) -> Image.Image:
+def _decode(data: bytes, max_pixels: int, reduce_to: int | None, bits: int, name: str) -> Image.Image:
     with _open(data) as image:
         width, height = image.size
         if width * height > max_pixels:
@@ -249,13 +261,15 @@ def _decode(data: bytes, max_pixels: int, reduce_to: int | None, name: str) -> I
             )
         if reduce_to is not None:
             image.draft(None, (reduce_to, reduce_to))
-        return _upright_rgb(image)
+        return _upright_rgb(image, bits, name)
 
 
-def _upright_rgb(image: Image.Image) -> Image.Image:
+def _upright_rgb(image: Image.Image, bits: int, name: str) -> Image.Image:
+    # Before loading, after which Pillow forgets how the samples are stored.
+    bits = bits if bits and stored_in_16_bits(image) else 0
     image.load()
     upright = _TRANSPOSE.get(_orientation(image))
-    picture = _to_rgb(image)
+    picture = _to_rgb(image, bits, name)
     if upright is not None:
         picture = picture.transpose(upright)
     # A second reader of the orientation tag would turn the picture twice.
@@ -271,11 +285,16 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def _to_rgb(image: Image.Image, bits: int, name: str) -> Image.Image:
     if image.mode.startswith("I;16"):
-        return _from_16_bit(image)
+        return from_16_bit(image, bits, name)
     if image.mode in ("I", "F"):
-        return _from_32_bit(image)
+        return from_32_bit(image, bits, name)
+    if bits:
+        raise ImageError(
+            "format",
+            f"{name} is a colour image of 16 bits, of which 8 are read: --bits is for grey ones; convert it.",
+        )
     if image.mode == "LAB":
         return _from_lab(image)
     if image.has_transparency_data:
@@ -284,41 +303,6 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         white.paste(layered, mask=layered.getchannel("A"))
         return white
     return image.convert("RGB")
-
-
-def _from_16_bit(image: Image.Image) -> Image.Image:
-    values = np.asarray(image).astype(np.uint32)
-    full_range = 65535
-    tags: Any = getattr(image, "tag_v2", {})
-    if image.format == "TIFF":
-        full_range = _tiff_range(tags, int(values.max()))
-    scaled = np.minimum((values * 255 + full_range // 2) // full_range, 255).astype(np.uint8)
-    if tags.get(_PHOTOMETRIC) == 0:  # "white is zero", which Pillow inverts for 8 bits only
-        scaled = 255 - scaled
-    return Image.fromarray(scaled).convert("RGB")
-
-
-def _tiff_range(tags: Any, highest: int) -> int:
-    """The value that means white: as the tags say, else by the depth that cameras and scanners have."""
-    bits = tags.get(_BITS_PER_SAMPLE, (16,))[0]
-    if 8 < bits < 16:
-        return int(2**bits - 1)
-    stated = tags.get(_MAX_SAMPLE_VALUE, (0,))[0]
-    if 255 <= stated <= 65535:
-        return int(stated)
-    # 12-bit microscopes and scanners write 16-bit files, which would come out all but black.
-    return next(top for top in _DEPTHS if highest <= top)
-
-
-def _from_32_bit(image: Image.Image) -> Image.Image:
-    values = np.nan_to_num(np.asarray(image).astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
-    low, high = float(values.min()), float(values.max())
-    ranges = (1, *_DEPTHS) if image.mode == "F" else _DEPTHS
-    fitting = next((top for top in ranges if low >= 0 and high <= top), None)
-    if fitting is not None:
-        low, high = 0.0, float(fitting)
-    scaled = np.rint((values - low) * (255.0 / max(high - low, 1e-300))).astype(np.uint8)
-    return Image.fromarray(scaled).convert("RGB")
 
 
 def _from_lab(image: Image.Image) -> Image.Image:

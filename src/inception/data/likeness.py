@@ -8,8 +8,9 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from inception.data.decode import decode_image, read_header
+from inception.data.decode import decode_image, highest_value, read_header
 
+_DEEP = ("PNG", "TIFF", "PPM")
 _HASH_SIZE = (9, 8)
 _THUMBNAIL = (16, 16)
 _MAX_BITS = 6
@@ -28,6 +29,7 @@ class PictureFacts(NamedTuple):
         pixels: SHA-256 of size and RGB pixels: equal only for equal pictures, whatever the file format.
         gradient: 64-bit difference hash: for each of 8 x 8 cells, is it darker than its right neighbour?
         thumbnail: 16 x 16 grey values, row by row.
+        peak: highest value of an image stored in 16 bits a sample; None of others.
     """
 
     format: str
@@ -37,17 +39,18 @@ class PictureFacts(NamedTuple):
     pixels: bytes
     gradient: int
     thumbnail: bytes
+    peak: int | None = None
 
 
-def examine(data: bytes, *, name: str, max_pixels: int) -> PictureFacts:
+def examine(data: bytes, *, name: str, max_pixels: int, bits: int = 0) -> PictureFacts:
     """Decode an image file fully and keep what comparing needs. Raises `ImageError`."""
-    picture = decode_image(data, max_pixels=max_pixels, name=name)
+    picture = decode_image(data, max_pixels=max_pixels, bits=bits, name=name)
     header = read_header(data, name=name)
     digest = hashlib.sha256(f"{picture.width} {picture.height} ".encode())
     digest.update(picture.tobytes())
     grey = picture.convert("L")
     cells = np.asarray(grey.resize(_HASH_SIZE, Image.Resampling.BOX))
-    bits = np.packbits(cells[:, :-1] < cells[:, 1:])
+    gradient = np.packbits(cells[:, :-1] < cells[:, 1:])
     thumbnail = grey.resize(_THUMBNAIL, Image.Resampling.BOX).tobytes()
     return PictureFacts(
         header.format,
@@ -55,8 +58,9 @@ def examine(data: bytes, *, name: str, max_pixels: int) -> PictureFacts:
         picture.width,
         picture.height,
         digest.digest(),
-        int.from_bytes(bits.tobytes()),
+        int.from_bytes(gradient.tobytes()),
         thumbnail,
+        highest_value(data) if header.format in _DEEP else None,
     )
 
 

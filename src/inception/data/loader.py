@@ -97,10 +97,10 @@ class Loader:
     def __len__(self) -> int:
         return len(self.samples)
 
-    def image(self, index: int) -> Image.Image:
-        """The decoded image of sample `index`, mode RGB. Raises DataError naming the file."""
+    def image(self, index: int, preprocess: Preprocess) -> Image.Image:
+        """Sample `index`, decoded for `preprocess`, mode RGB. Raises DataError naming the file."""
         sample = self.samples[index]
-        return decode_image(self.dataset.read(sample), name=sample.path)
+        return decode_image(self.dataset.read(sample), bits=preprocess.bits, name=sample.path)
 
     def _batches(
         self, order: Numbers, batch_size: int, make: Make, first_position: int = 0
@@ -165,7 +165,7 @@ class Loader:
                 index = int(indices[place])
 
                 def decode(place: int = place, index: int = index) -> None:
-                    images[place] = preprocess.pixels(self.image(index))
+                    images[place] = preprocess.pixels(self.image(index, preprocess))
 
                 if self._try(index, decode):
                     views.keep(index, images[place])
@@ -187,7 +187,7 @@ class Loader:
 
                 def cut(place: int = place, index: int = index) -> None:
                     pixels = self._memory.photo(index)
-                    photo = self._photo(index, reduce) if pixels is None else Decoded(pixels)
+                    photo = self._photo(index, reduce, preprocess.bits) if pixels is None else Decoded(pixels)
                     cut_view(photo, preprocess, augment, numbers[place], images[place])
 
                 readable[place] = self._try(index, cut)
@@ -197,10 +197,10 @@ class Loader:
 
         return make
 
-    def _photo(self, index: int, reduce: Reduce | None) -> Photo:
+    def _photo(self, index: int, reduce: Reduce | None, bits: int) -> Photo:
         """The photograph of sample `index`, decoded and kept if there is room."""
         sample = self.samples[index]
-        photo = open_photo(self.dataset.read(sample), sample.path, reduce)
+        photo = open_photo(self.dataset.read(sample), sample.path, reduce, bits)
         if not self._memory.has_room(photo.size):
             return photo
         pixels = photo.rows(photo.size[1])

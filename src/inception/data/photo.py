@@ -115,12 +115,12 @@ class JpegPhoto(NamedTuple):
         return np.asarray(decode_image(data, reduce_to=reduce_to, name=self.name))
 
 
-def open_photo(data: bytes, name: str, reduce: Reduce | None = None) -> Photo:
+def open_photo(data: bytes, name: str, reduce: Reduce | None = None, bits: int = 0) -> Photo:
     """An image file of any format that `decode_image` reads. Raises ImageError, if not now then by `rows`."""
     head = read_jpeg_head(data)
     reduce_to = reduce(head.width, head.height) if reduce is not None and head is not None else None
     if head is None or not head.plain:
-        return Decoded(np.asarray(decode_image(data, reduce_to=reduce_to, name=name)))
+        return Decoded(np.asarray(decode_image(data, reduce_to=reduce_to, bits=bits, name=name)))
     return JpegPhoto(data, head, reduction(head.width, head.height, reduce_to), name)
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from inception.data.depth import BITS
 from inception.errors import UsageError
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ class Preprocess:
         value_range: what the byte 255 becomes before mean and std: 1.0 or 255.0.
         mean, std: per channel, in units of `value_range`.
         fill: byte value of the padding of `pad`, in 0..255.
+        bits: depth of the values of grey images stored in 16 bits, as for `decode_image`.
     """
 
     height: int = 224
@@ -68,6 +70,7 @@ class Preprocess:
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
     fill: int = 128
+    bits: int = 0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "mean", tuple(float(value) for value in self.mean))
@@ -109,7 +112,10 @@ class Preprocess:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-safe form, read back by `from_dict`."""
-        return {**asdict(self), "mean": list(self.mean), "std": list(self.std)}
+        values = {**asdict(self), "mean": list(self.mean), "std": list(self.std)}
+        if not self.bits:  # as in bundles that are older than it
+            del values["bits"]
+        return values
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Preprocess":
@@ -207,6 +213,8 @@ def _check(preprocess: Preprocess) -> None:
         "value_range must be 1.0 or 255.0": preprocess.value_range not in (1.0, 255.0),
         "fill must be a whole number in 0..255": type(preprocess.fill) is not int
         or not 0 <= preprocess.fill <= 255,
+        "bits must be 0 or a whole number in 8..16": type(preprocess.bits) is not int
+        or (preprocess.bits != 0 and preprocess.bits not in BITS),
         "std must be positive": any(value <= 0.0 for value in preprocess.std),
         "mean and std must be finite": not all(math.isfinite(value) for value in numbers),
     }

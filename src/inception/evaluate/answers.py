@@ -124,14 +124,14 @@ def _groups(
 
     def prepare(index: int) -> _Prepared | None:
         try:
-            image = loader.image(index)
+            images = {item.bits: loader.image(index, item) for item in preprocesses}
         except DataError as error:
             if loader.strict:
                 raise DataError(f"{error}; without --strict unreadable images are skipped") from error
             loader.unreadable[loader.samples[index].path] = str(error)
             return None
-        seen = {item: see(image, cropped, item) for item in preprocesses if cropped}
-        dense = {item: dense_input(image, item) for item in preprocesses if "dense" in crops}
+        seen = {item: see(images[item.bits], cropped, item) for item in preprocesses if cropped}
+        dense = {item: dense_input(images[item.bits], item) for item in preprocesses if "dense" in crops}
         return _Prepared(index, seen, dense)
 
     group: list[_Prepared] = []

@@ -161,7 +161,9 @@ def measure_robustness(
 
     def prepare(index: int) -> tuple[int, Tensor] | None:
         try:
-            return index, corrupted_views(loader.image(index), classifier.preprocess, index)
+            return index, corrupted_views(
+                loader.image(index, classifier.preprocess), classifier.preprocess, index
+            )
         except DataError as error:
             if loader.strict:
                 raise DataError(f"{error}; without --strict unreadable images are skipped") from error

@@ -3,7 +3,7 @@
 Nearness is cosine similarity. All pairs are compared, block by block: exact, and no index to build.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Literal
@@ -11,12 +11,12 @@ from typing import Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 
 from inception.data.loader import ahead
 from inception.errors import InceptionError, UsageError
 from inception.nets.endpoints import resolve_endpoint
+from inception.runtime.answering import Opener, opened
 from inception.runtime.classifier import Classifier
 from inception.runtime.device import autocast
 
@@ -87,7 +87,7 @@ def features(
 
 def embed_stream(
     classifier: Classifier,
-    items: Iterable[tuple[str, Callable[[], Image.Image]]],
+    items: Iterable[tuple[str, Opener]],
     *,
     endpoint: str = FEATURES,
     pool: Pool = "average",
@@ -103,9 +103,9 @@ def embed_stream(
     """
     check_endpoint(classifier, endpoint)
 
-    def prepare(item: tuple[str, Callable[[], Image.Image]]) -> tuple[str, Tensor | str]:
+    def prepare(item: tuple[str, Opener]) -> tuple[str, Tensor | str]:
         try:
-            return item[0], classifier.preprocess.apply(item[1]())
+            return item[0], classifier.preprocess.apply(opened(item[1], classifier.preprocess))
         except InceptionError as error:
             return item[0], str(error)
 

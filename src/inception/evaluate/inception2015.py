@@ -152,7 +152,7 @@ class Extractor:
 
     def activations(
         self,
-        items: Iterable[tuple[str, Callable[[], Image.Image]]],
+        items: Iterable[tuple[str, Callable[..., Image.Image]]],
         *,
         batch_size: int = 32,
         workers: int = 2,
@@ -165,7 +165,7 @@ class Extractor:
         """
         unreadable: dict[str, str] = {}
 
-        def prepare(item: tuple[str, Callable[[], Image.Image]]) -> Tensor | None:
+        def prepare(item: tuple[str, Callable[..., Image.Image]]) -> Tensor | None:
             try:
                 return network_input(item[1](), self.resize)
             except InceptionError as error:

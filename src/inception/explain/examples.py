@@ -13,6 +13,7 @@ from inception.explain.gallery import Channel
 from inception.explain.layers import borrowed, find_layer, forward_taps
 from inception.explain.pictures import seen
 from inception.nets.network import Network
+from inception.runtime.answering import opened
 from inception.runtime.classifier import Classifier
 from inception.runtime.inputs import Item
 
@@ -155,7 +156,7 @@ def network_input(classifier: Classifier, batch: Tensor) -> Tensor:
 def _open(classifier: Classifier, item: Item) -> tuple[str, Tensor | None]:
     name, opener = item
     try:
-        return name, classifier.preprocess.apply(opener())
+        return name, classifier.preprocess.apply(opened(opener, classifier.preprocess))
     except InceptionError:
         return name, None
 

@@ -18,6 +18,8 @@ from inception.errors import ImageError, InceptionError, UsageError
 
 ImageSource = str | Path | bytes | Image.Image | NDArray[np.uint8]
 Pixels = NDArray[np.uint8]
+Opener = Callable[..., Image.Image]
+"""Opens an image; takes the depth of 16-bit ones (see `decode_image`) where the preprocessing has one."""
 Logits = NDArray[np.float32]
 BATCH_SIZE = 32
 UNKNOWN = "unknown"
@@ -96,12 +98,14 @@ class Answering(ABC):
 
     def predict_stream(
         self,
-        items: Iterable[tuple[str | None, Callable[[], Image.Image]]],
+        items: Iterable[tuple[str | None, Opener]],
         top: int = 5,
         unknown: bool = False,
         batch_size: int = BATCH_SIZE,
     ) -> Iterator[Prediction]:
         """Answers in order for (name, function that opens the image) pairs, decoding ahead in threads.
+
+        Where `preprocess.bits` is not 0, the function is given it.
 
         At most three batches are held in memory, however long `items` is.
 
@@ -125,10 +129,10 @@ class Answering(ABC):
                 ahead += [pool.submit(self._prepare, item) for item in islice(source, len(batch))]
                 yield from self._answer(results, top, unknown)
 
-    def _prepare(self, item: tuple[str | None, Callable[[], Image.Image]]) -> tuple[str | None, Pixels | str]:
+    def _prepare(self, item: tuple[str | None, Opener]) -> tuple[str | None, Pixels | str]:
         name, open_image = item
         try:
-            return name, self.preprocess.pixels(open_image())
+            return name, self.preprocess.pixels(opened(open_image, self.preprocess))
         except InceptionError as error:
             return name, str(error)
 
@@ -197,19 +201,24 @@ def source_name(source: ImageSource) -> str | None:
     return str(source) if isinstance(source, str | Path) else None
 
 
-def _opener(source: ImageSource) -> Callable[[], Image.Image]:
-    return lambda: open_image(source)
+def _opener(source: ImageSource) -> Opener:
+    return lambda bits=0: open_image(source, bits)
 
 
-def open_image(source: ImageSource) -> Image.Image:
+def opened(opener: Opener, preprocess: Preprocess) -> Image.Image:
+    """What `opener` opens, decoded for `preprocess`."""
+    return opener(preprocess.bits) if preprocess.bits else opener()
+
+
+def open_image(source: ImageSource, bits: int = 0) -> Image.Image:
     """An RGB PIL image from a path, encoded bytes, a PIL image or a uint8 array.
 
-    Raises ImageError when it cannot be read.
+    `bits` is as for `decode_image`. Raises ImageError when it cannot be read.
     """
     if isinstance(source, bytes):
-        return decode_image(source)
+        return decode_image(source, bits=bits)
     if isinstance(source, Image.Image):
-        return upright_rgb(source)
+        return upright_rgb(source, bits=bits)
     if isinstance(source, np.ndarray):
         if source.dtype != np.uint8 or not (source.ndim == 2 or source.shape[2:] == (3,)):
             raise ImageError(
@@ -221,7 +230,7 @@ def open_image(source: ImageSource) -> Image.Image:
         raise ImageError(
             "format", f"an image is a path, bytes, a PIL image or an array, not {type(source).__name__}"
         )
-    return decode_image(read_file(source), name=str(source))
+    return decode_image(read_file(source), bits=bits, name=str(source))
 
 
 def read_file(path: str | Path) -> bytes:

@@ -11,7 +11,7 @@ from inception.data.dataset import Dataset, Sample
 from inception.data.loader import Loader
 from inception.data.sources import align_labels, open_dataset
 from inception.errors import DataError, UsageError
-from inception.runtime.answering import Logits, Pixels
+from inception.runtime.answering import Logits, Pixels, opened
 from inception.runtime.engines import Runner
 from inception.runtime.inputs import ARCHIVE_SUFFIXES, expand_inputs
 from inception.weights.bundle import Bundle
@@ -101,7 +101,7 @@ def _pictures(bundle: Bundle, name: str, limit: int) -> Pixels:
     pictures, wrong = [], ""
     for _, image in spread(tuple(expand_inputs([name], ())), limit):
         try:
-            pictures.append(bundle.preprocess.pixels(image()))
+            pictures.append(bundle.preprocess.pixels(opened(image, bundle.preprocess)))
         except DataError as error:
             wrong = str(error)
     if not pictures:

@@ -18,14 +18,14 @@ from inception.runtime.answering import read_file, unreadable
 
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz")
 PARQUET_SUFFIX = ".parquet"
-Item = tuple[str, Callable[[], Image.Image]]
+Item = tuple[str, Callable[..., Image.Image]]
 
 
 class Found(Protocol):
     """An input: called it is opened, and its file's bytes can be had. It can be sent to another process."""
 
-    def __call__(self) -> Image.Image:
-        """The RGB image. Raises DataError."""
+    def __call__(self, bits: int = 0) -> Image.Image:
+        """The RGB image; `bits` as for `decode_image`. Raises DataError."""
 
     def read(self) -> bytes:
         """The bytes of its file. Raises DataError."""
@@ -37,8 +37,8 @@ class _FileImage:
 
     path: str
 
-    def __call__(self) -> Image.Image:
-        return decode_image(self.read(), name=self.path)
+    def __call__(self, bits: int = 0) -> Image.Image:
+        return decode_image(self.read(), bits=bits, name=self.path)
 
     def read(self) -> bytes:
         return read_file(self.path)
@@ -51,8 +51,8 @@ class _MemberImage:
     store: Store
     name: str
 
-    def __call__(self) -> Image.Image:
-        return decode_image(self.read(), name=self.name)
+    def __call__(self, bits: int = 0) -> Image.Image:
+        return decode_image(self.read(), bits=bits, name=self.name)
 
     def read(self) -> bytes:
         return self.store.read(self.name)
@@ -64,7 +64,7 @@ class _NoImage:
 
     message: str
 
-    def __call__(self) -> Image.Image:
+    def __call__(self, bits: int = 0) -> Image.Image:
         raise ImageError("empty", self.message)
 
     def read(self) -> bytes:

@@ -100,7 +100,8 @@ class Answerer:
         if ask.form == "pixels":
             return torch.from_numpy(np.frombuffer(payload, np.uint8).copy()).view(self.shape)
         try:
-            return self.classifier.preprocess.apply(decode_image(payload, max_pixels=self.max_pixels))
+            preprocess = self.classifier.preprocess
+            return preprocess.apply(decode_image(payload, max_pixels=self.max_pixels, bits=preprocess.bits))
         except ImageError as error:
             return Answer({"error": str(error), "kind": error.kind})
         except Exception as error:  # whatever one image does, the others of its batch are answered

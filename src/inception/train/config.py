@@ -60,6 +60,7 @@ class TrainConfig:
         False, "compute each stage again for its gradient instead of keeping its maps, to save memory"
     )
     image_size: int = _option(0, "side in pixels; 0 takes the weights', 32 for small images, else 224")
+    bits: int = _option(0, "depth of the values of grey images stored in 16 bits, such as 12; 0 by the file")
     width: float = _option(1.0, "multiplier of the network's channels")
     optimizer: Literal["auto", "sgd", "adamw", "rmsprop", "muon"] = _option(
         "auto", "optimiser; muon only with batch norm", ("auto", "sgd", "adamw", "rmsprop", "muon")
@@ -202,6 +203,7 @@ def _check(config: TrainConfig) -> None:
         "ema_decay": (0.0, 0.999999),
         "dropout": (0.0, 0.99),
         "val_fraction": (0.0, 0.9),
+        "bits": (8, 16),
         "workers": (1, 256),
         "cache_gib": (0.0, 65_536.0),
         "accumulation": (1, 65_536),

@@ -351,12 +351,12 @@ def _make_setting(
     )
 
 
-def _spread(loader: Loader, count: int) -> list[Image.Image]:
+def _spread(loader: Loader, count: int, preprocess: Preprocess) -> list[Image.Image]:
     """About `count` of the training images from all over the set; unreadable ones are left out."""
     images = []
     for position in np.linspace(0, len(loader) - 1, min(count, len(loader))).astype(int):
         try:
-            images.append(loader.image(int(position)))
+            images.append(loader.image(int(position), preprocess))
         except DataError:
             continue
     if not images:
@@ -366,16 +366,17 @@ def _spread(loader: Loader, count: int) -> list[Image.Image]:
 
 def _typical_side(loader: Loader) -> int:
     """Median of the shorter sides of a few training images, in pixels."""
-    return int(np.median([min(image.size) for image in _spread(loader, SIDE_SAMPLES)]))
+    return int(np.median([min(image.size) for image in _spread(loader, SIDE_SAMPLES, Preprocess())]))
 
 
 def _spread_images(loader: Loader, preprocess: Preprocess) -> Tensor:
     """Some training images as the network's uint8 input, N x C x H x W."""
-    return torch.stack([preprocess.apply(image) for image in _spread(loader, WHITEN_SAMPLES)])
+    return torch.stack([preprocess.apply(image) for image in _spread(loader, WHITEN_SAMPLES, preprocess)])
 
 
 def _choose_preprocess(config: TrainConfig, start: Bundle | None) -> Preprocess:
     base = start.preprocess if start else Preprocess()
+    base = replace(base, bits=config.bits or base.bits)
     if base.height == config.image_size:
         return base
     return replace(base, height=config.image_size, width=config.image_size)
