@@ -1,14 +1,17 @@
 """The engines that need no PyTorch, as functions from pixels to logits: OpenVINO and ONNX Runtime."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from threading import Lock
 from typing import Any, Protocol
 
 import numpy as np
 
-from inception.errors import UsageError
+from inception.errors import BundleError, InceptionError, UsageError, first_line
 from inception.runtime.answering import Logits, Pixels
+from inception.runtime.artefacts import check_onnx, check_openvino
 from inception.runtime.plan import Plan
 
 EXTRA = "pip install 'inception[runtime]'"
@@ -49,6 +52,21 @@ def in_batches(pixels: Pixels, size: int, run: Runner) -> Logits:
     return np.concatenate(results)
 
 
+@contextmanager
+def _speaking(engine: str) -> Iterator[None]:
+    """Turn the errors of an engine, which have no type in common, into BundleErrors of one line."""
+    try:
+        yield
+    except (InceptionError, MemoryError):
+        raise
+    except Exception as error:
+        lines = [line for line in str(error).splitlines() if line and not line.startswith("Exception from")]
+        reason = lines[-1] if lines else first_line(error)
+        raise BundleError(
+            f"{engine} cannot run this bundle's network ({reason:.200}); optimise the bundle again"
+        ) from error
+
+
 class OpenVinoRunner:
     """An OpenVINO network; it compiles for one image and for the planned batch, each on first use."""
 
@@ -56,9 +74,11 @@ class OpenVinoRunner:
         require("openvino", "this bundle's plan")
         import openvino
 
+        check_openvino(xml, len(weights))
         self._core = openvino.Core()
         self._weights = np.frombuffer(weights, dtype=np.uint8)
-        self._model = self._core.read_model(model=xml, weights=openvino.Tensor(self._weights))
+        with _speaking("OpenVINO"):
+            self._model = self._core.read_model(model=xml, weights=openvino.Tensor(self._weights))
         self._batch = plan.batch
         self._settings: dict[str, Any] = {
             "INFERENCE_PRECISION_HINT": _TYPES[plan.precision],
@@ -72,7 +92,7 @@ class OpenVinoRunner:
     def __call__(self, pixels: Pixels) -> Logits:
         """See `Runner`."""
         size = 1 if len(pixels) == 1 else self._batch
-        with self._lock:
+        with self._lock, _speaking("OpenVINO"):
             return in_batches(pixels, size, self._infer)
 
     def _infer(self, pixels: Pixels) -> Logits:
@@ -96,14 +116,18 @@ class OnnxRunner:
         require("onnxruntime", "this bundle's plan")
         import onnxruntime
 
+        check_onnx(model)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = plan.threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
-        self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        self._name = self._session.get_inputs()[0].name
+        options.add_session_config_entry("session.load_model_format", "ONNX")  # not by a guess
+        with _speaking("ONNX Runtime"):
+            self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+            self._name = self._session.get_inputs()[0].name
 
     def __call__(self, pixels: Pixels) -> Logits:
         """See `Runner`."""
-        result: Logits = self._session.run(None, {self._name: pixels})[0]
+        with _speaking("ONNX Runtime"):
+            result: Logits = self._session.run(None, {self._name: pixels})[0]
         return result

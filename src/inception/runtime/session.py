@@ -77,7 +77,13 @@ class Session(Answering):
 
     def compute(self, pixels: Pixels) -> Logits:
         """uint8 N x C x H x W (of `preprocess.pixels`) in, float32 logits N x num_classes out."""
-        return self._runner(pixels)
+        result = self._runner(pixels)
+        expected = (len(pixels), len(self.labels))
+        if getattr(result, "shape", None) != expected or result.dtype.kind != "f":
+            raise BundleError(
+                f"{self.path}: its plan is of another network than the bundle; optimise it again"
+            )
+        return result
 
     def logits(self, batch: "Tensor") -> "Tensor":
         """uint8 N x C x H x W (of `preprocess.apply`) in, float32 logits N x num_classes out."""
