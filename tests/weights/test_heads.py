@@ -1,4 +1,4 @@
-"""Heads as people change them: one linear layer is taken whatever its name, anything more is refused by name."""
+"""Heads as people change them: one linear layer is taken whatever its name, more is refused by name."""
 
 import pytest
 import torch
@@ -130,7 +130,7 @@ def test_one_output_becomes_two_classes_exactly(tmp_path):
 
 @pytest.mark.parametrize("labels", [None, ["sick"], ["a", "b", "c"]])
 def test_one_output_without_two_labels_is_refused(tmp_path, labels):
-    with pytest.raises(WeightsError, match="one output.*--labels a file of two lines"):
+    with pytest.raises(WeightsError, match=r"one output.*--labels a file of two lines"):
         imported(tmp_path, FEATURES | one_logit(), labels)
 
 

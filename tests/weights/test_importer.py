@@ -183,7 +183,7 @@ def test_damaged_files_and_other_files_are_weights_errors(bn_state, tmp_path, na
 
 def test_wrong_requests_are_usage_errors(bn_state, tmp_path):
     with pytest.raises(UsageError, match=r"\.doc files are not read; give one of \.safetensors"):
-        (tmp_path / "model.doc").write_bytes(b"x")
+        (tmp_path / "model.doc").write_bytes(b"\x01\x02")
         import_weights(tmp_path / "model.doc", "googlenet")
     with pytest.raises(UsageError, match="there is no weights file at"):
         import_weights(tmp_path / "nowhere.pth", "googlenet")

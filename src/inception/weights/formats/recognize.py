@@ -32,6 +32,8 @@ BY_CONTENT: dict[str, Callable[[Path], Foreign]] = {
     "hdf5": read_keras,
     "keras": read_keras,
     "onnx": read_onnx,
+    "graph": tensorflow.read_graph,
+    "caffe": read_caffe,
     "checkpoint": tensorflow.read_checkpoint,
 }
 
@@ -43,6 +45,8 @@ def read_foreign(path: Path, ema: bool = False) -> Foreign:
     """
     if tensorflow.checkpoint_prefix(path) is not None:
         return tensorflow.read_checkpoint(path)
+    if path.is_dir():
+        raise UsageError(_folder(path))
     if not path.is_file():
         raise UsageError(f"there is no weights file at {path}")
     reader = BY_CONTENT.get(kind_of(path)) or READERS.get(path.suffix.lower())
@@ -52,6 +56,26 @@ def read_foreign(path: Path, ema: bool = False) -> Foreign:
     if ema and reader is not read_torch:
         raise UsageError(f"{path} is no PyTorch checkpoint: --ema takes averaged weights only of these")
     return read_torch(path, ema) if reader is read_torch else reader(path)
+
+
+def _folder(path: Path) -> str:
+    """What a folder is that was given in place of a file."""
+    names = sorted(one.name for one in path.iterdir())
+    if "bundle.json" in names:
+        return f"{path} is a bundle already: give it to `predict`, `evaluate` or `serve` as it is"
+    if "saved_model.pb" in names:
+        return (
+            f"{path} is a TensorFlow SavedModel: where it was made, save the weights: "
+            "tf.keras.models.load_model(folder).save('model.keras')"
+        )
+    if any(name.endswith(".distcp") for name in names):
+        return (
+            f"{path} is a checkpoint of several processes: join it first: "
+            "python -m torch.distributed.checkpoint.format_utils dcp_to_torch FOLDER weights.pth"
+        )
+    weights = [name for name in names if name.lower().endswith((*READERS, ".tar"))]
+    inside = f"give one of those in it: {', '.join(weights[:4])}" if weights else "there are no weights in it"
+    return f"{path} is a folder, not a weights file: {inside}"
 
 
 def files_of(path: Path) -> list[Path]:
