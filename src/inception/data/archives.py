@@ -36,6 +36,7 @@ _MAX_LINKS = 40  # a longer chain of links is a loop
 _UTF8_NAME = 0x800
 _ENCRYPTED = 0x1
 _LOCAL_HEADER_BYTES = 30
+_PACKED_BYTES = 4096  # the table of codes that precedes the data of a deflated member
 
 
 def open_archive(path: Path) -> "ZipStore | TarStore":
@@ -177,6 +178,22 @@ class ZipStore(_ArchiveStore):
     def read(self, name: str) -> bytes:
         """One member's bytes, their number and CRC checked."""
         member = self._member(name)
+        # One byte over the declared size is enough to expose a member that lies about it.
+        data = self._unpacked(name, member, self._packed(name, member, member.packed), member.size + 1)
+        if len(data) != member.size or zlib.crc32(data) != member.crc:
+            raise ImageError(
+                "corrupt", f"{name} in {self._path} is not what its checksum says; copy the archive again."
+            )
+        return data
+
+    def head(self, name: str, count: int) -> bytes:
+        """The first `count` bytes of one member, compared with nothing."""
+        member = self._member(name)
+        packed = self._packed(name, member, min(member.packed, count + _PACKED_BYTES))
+        return self._unpacked(name, member, packed, count)[:count]
+
+    def _packed(self, name: str, member: _Member, count: int) -> bytes:
+        """The first `count` bytes of a member as they are stored."""
         if member.encrypted:
             raise ImageError(
                 "corrupt", f"{name} in {self._path} is encrypted; make the zip again without a password."
@@ -187,14 +204,9 @@ class ZipStore(_ArchiveStore):
             raise ImageError("corrupt", f"{self._path} is damaged at {name}; copy the archive again.")
         name_bytes, extra_bytes = struct.unpack_from("<HH", header, 26)
         start = member.offset + _LOCAL_HEADER_BYTES + name_bytes + extra_bytes
-        data = self._unpacked(name, member, self._read_at(name, start, member.packed))
-        if len(data) != member.size or zlib.crc32(data) != member.crc:
-            raise ImageError(
-                "corrupt", f"{name} in {self._path} is not what its checksum says; copy the archive again."
-            )
-        return data
+        return self._read_at(name, start, count)
 
-    def _unpacked(self, name: str, member: _Member, packed: bytes) -> bytes:
+    def _unpacked(self, name: str, member: _Member, packed: bytes, most: int) -> bytes:
         if member.method == zipfile.ZIP_STORED:
             return packed
         if member.method != zipfile.ZIP_DEFLATED:
@@ -204,8 +216,7 @@ class ZipStore(_ArchiveStore):
                 "make the zip again with ordinary (deflate) compression.",
             )
         try:
-            # One byte over the declared size is enough to expose a member that lies about it.
-            return zlib.decompressobj(-zlib.MAX_WBITS).decompress(packed, member.size + 1)
+            return zlib.decompressobj(-zlib.MAX_WBITS).decompress(packed, most)
         except zlib.error as error:
             raise ImageError("corrupt", f"{name} in {self._path} is damaged ({error}).") from error
 
@@ -231,13 +242,18 @@ class TarStore(_ArchiveStore):
 
     def read(self, name: str) -> bytes:
         """One member's bytes."""
+        size = self.size(name)
+        check_size(name, self.location, size)
+        return self.head(name, size)
+
+    def head(self, name: str, count: int) -> bytes:
+        """The first `count` bytes of one member."""
         member = self._member(name)
         if member.packed < 0:
             raise ImageError(
                 "corrupt", f"{name} in {self._path} is a link to what the archive does not hold."
             )
-        check_size(name, self.location, member.size)
-        return self._read_at(name, member.offset, member.size)
+        return self._read_at(name, member.offset, min(count, member.size))
 
 
 def tar_extents(path: Path) -> dict[str, tuple[int, int]]:

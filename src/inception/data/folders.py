@@ -7,23 +7,22 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 from inception.data.dataset import UNLABELLED, Found, Record
-from inception.data.decode import EXTENSIONS
-from inception.data.formats import left_out_reason
+from inception.data.decode import EXTENSIONS, sniff_format
+from inception.data.formats import HEAD_BYTES, left_out_by_content, left_out_reason
 from inception.data.multilabel import case_notes
+from inception.data.not_classes import CONTAINERS, list_notes, people_note, refuse_parts, set_aside
 from inception.data.options import ReadOptions
 from inception.data.split_names import SPLIT_OF_WORD, is_unlabelled, split_named, splits_of
 from inception.data.stores import Store
 from inception.data.tables import table_records
 from inception.errors import DataError, ImageError, UsageError
 
-_LABEL_FILES = ("labels.csv", "labels.tsv")
+_LABEL_FILES = ("labels.csv", "labels.tsv", "metadata.csv", "metadata.jsonl", "_classes.csv")
 _SYSTEM = {"__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "__pycache__", "$recycle.bin", "recycler"}
 _SYSTEM |= {"system volume information", "lost+found", "@eadir", "#recycle", "@recycle", "#snapshot"}
 _SYSTEM |= {"@sharebin", "icloud~", "onedrivetemp", "$sysreset", "found.000", "lost.dir"}
 _SYNSET_FILE = re.compile(r"(n\d{8})_.+")
-_MAGIC = re.compile(rb"\xff\xd8\xff|\x89PNG|GIF8|BM|RIFF....WEBP|II\*\0|MM\0\*|P[1-6]\s", re.DOTALL)
 _PLAIN_NAMES = {"readme", "license", "copying", "makefile", "notice", "authors"}
-_CONTAINERS = {"images", "image", "imgs", "img", "jpegimages", "photos", "pictures", "data"}
 _ANNOTATIONS = "val_annotations.txt"
 _PATTERNS = (
     (re.compile(r"(n\d{8})_[^/]+$"), r"(n\d{8})_"),
@@ -40,32 +39,69 @@ def discover(store: Store, options: ReadOptions) -> Found:
     usable = [name for name in names if _junk(name) is None]
     images: list[str] = []
     others: list[str] = []
+    unread: defaultdict[str, list[str]] = defaultdict(list)
     for name in usable:
-        (images if _is_image(name) or _is_image_by_content(store, name) else others).append(name)
+        known = _is_image(name)
+        head = b"" if known else head_without_ending(store, name)
+        if known or sniff_format(head):
+            images.append(name)
+        elif reason := left_out_reason(name) or left_out_by_content(head):
+            unread[reason].append(name)
+        else:
+            others.append(name)
     tables = [name for name in others if posixpath.basename(name).lower() in _LABEL_FILES]
     root = _data_root([*images, *tables])
-    table = next((name for name in tables if name[len(root) :].lower() in _LABEL_FILES), None)
-    found = table_records(store, table, options) if table and not options.label_from else None
+    listed, found = ([], None) if options.label_from else _tables(store, tables, root, options)
     if found is None:
-        table, found = None, _folders(store, images, root, options)
-    unread: defaultdict[str, list[str]] = defaultdict(list)
-    for name in others:
-        if reason := left_out_reason(name):
-            unread[reason].append(name)
+        found = _folders(store, images, root, options)
+        if found.records and all(record.split is None for record in found.records):
+            found = found._replace(notes=(*found.notes, *list_notes(others)))
     found = found._replace(
         left_out={**found.left_out, **{why: tuple(paths) for why, paths in unread.items()}}
     )
-    used = {record.path for record in found.records} | {table}
+    used = {record.path for record in found.records} | set(listed)
     used.update(path for paths in found.left_out.values() for path in paths)
     strays = dict.fromkeys(_junk(name) or name for name in names if name not in used)
     for folder in store.empty_folders():
         strays[_junk(folder) or folder] = None
     if not found.records:
-        raise DataError(_nothing_labelled(store, names, images, root))
+        raise DataError(_nothing_labelled(store, names, images, others, root))
     return found._replace(strays=tuple(strays))
 
 
-def _nothing_labelled(store: Store, names: Sequence[str], images: Sequence[str], root: str) -> str:
+def _tables(
+    store: Store, tables: Sequence[str], root: str, options: ReadOptions
+) -> tuple[list[str], Found | None]:
+    """The tables that list the images, and what they list: one at the root, or one in each split folder."""
+    top = next((name for name in tables if name[len(root) :].lower() in _LABEL_FILES), None)
+    if top is not None:
+        found = table_records(store, top, options)
+        return ([top], found) if found else ([], None)
+    inner = {name: posixpath.dirname(name[len(root) :]) for name in tables}
+    splits = splits_of(inner.values()) if inner else None
+    if splits is None or len(set(inner.values())) < len(inner):
+        return [], None
+    records, notes = [], []
+    for name, folder in inner.items():
+        part = table_records(store, name, options)
+        if part is None:
+            return [], None
+        records += [
+            record._replace(split=splits[folder], key=f"{folder}/{record.key}") for record in part.records
+        ]
+        notes += [note for note in part.notes if note not in notes]
+    return list(inner), Found(records, (), tuple(notes))
+
+
+def _nothing_labelled(
+    store: Store, names: Sequence[str], images: Sequence[str], others: Sequence[str], root: str
+) -> str:
+    beside = [name for name in others if name.lower().endswith((".csv", ".tsv", ".jsonl", ".parquet"))]
+    if beside:
+        return (
+            f"{store.location} has no class folders, but tables: {', '.join(beside[:3])}. Give the one that "
+            "lists the images instead of the folder, with --root FOLDER if its paths begin elsewhere."
+        )
     hint = _pattern_hint([name[len(root) :] for name in images])
     if hint:
         return f"{store.location} has no class folders{hint}."
@@ -80,25 +116,35 @@ def _pattern_hint(keys: Sequence[str]) -> str:
     """What names look like, and the pattern that would take the class from them; empty where none fits."""
     for shape, pattern in _PATTERNS:
         fitting = [key for key in map(posixpath.basename, keys) if shape.match(key)]
-        if fitting and len(fitting) >= 0.9 * len(keys):
+        if len(fitting) >= 0.9 * len(keys) and _names_classes(fitting, pattern):
             taken = f"--label-from '{pattern}' takes the class from them"
             return f", and its names look like {fitting[0]!r}: {taken}; or give a CSV of path,label"
     return ""
+
+
+def _names_classes(names: Sequence[str], pattern: str) -> bool:
+    """Whether a pattern takes several names that are no splits."""
+    found = {label for label in _by_pattern(names, pattern) if label}
+    return len(found) > 1 and splits_of(found) is None
 
 
 def _is_image(name: str) -> bool:
     return posixpath.splitext(name)[1].lower() in EXTENSIONS
 
 
-def _is_image_by_content(store: Store, name: str) -> bool:
-    """Whether a file without any ending begins as an image does; only such files are opened."""
+def head_without_ending(store: Store, name: str) -> bytes:
+    """How a file without an ending begins; empty for other files, which are not opened.
+
+    A number at the end is none: `1.2.840.113619.2.5` is how DICOM's tools call their files.
+    """
     base = posixpath.basename(name)
-    if "." in base or base.lower() in _PLAIN_NAMES:
-        return False
+    _, dot, ending = base.rpartition(".")
+    if (dot and not ending.isdecimal()) or base.lower() in _PLAIN_NAMES:
+        return b""
     try:
-        return _MAGIC.match(store.read(name)[:16]) is not None
-    except (DataError, ImageError):
-        return False
+        return store.head(name, HEAD_BYTES)
+    except DataError:
+        return b""
 
 
 def _junk(name: str) -> str | None:
@@ -132,21 +178,23 @@ def _holds_splits(inner: Iterable[str]) -> bool:
 
 
 def _folders(store: Store, images: Sequence[str], root: str, options: ReadOptions) -> Found:
-    keys = [name[len(root) :] for name in images]
+    keys, aside = set_aside([name[len(root) :] for name in images])
     splits, notes = _split_folders(keys, options)
+    if not splits:
+        refuse_parts({key.partition("/")[0] for key in keys if "/" in key})
     by_top: defaultdict[str, list[str]] = defaultdict(list)
     for key in keys:
         top, slash, _ = key.partition("/")
         by_top[top if slash and top in splits else ""].append(key)
     labelled: list[tuple[str, str, str | None]] = []
-    left_out: defaultdict[str, list[str]] = defaultdict(list)
+    left_out: defaultdict[str, list[str]] = defaultdict(list, aside)
     for top, inside in by_top.items():
         if not top and splits:
             for key in inside:
                 left_out[_reason_beside_splits(key)].append(key)
             continue
         prefix = f"{top}/" if top else ""
-        inner, skipped = _undoubled([key[len(prefix) :] for key in inside], splits.get(top))
+        inner, skipped = _undoubled([key[len(prefix) :] for key in inside], top, splits.get(top))
         classes, more = _classes(store, root + prefix + skipped, inner, options)
         notes += [note for note in more if note not in notes]
         for key, label in zip(inner, classes, strict=True):
@@ -158,7 +206,7 @@ def _folders(store: Store, images: Sequence[str], root: str, options: ReadOption
     labelled, more = _inner_splits(labelled) if not splits else (labelled, [])
     names, merged = _readable({label for _, label, _ in labelled})
     records = [Record(root + key, names[label], split, key) for key, label, split in labelled]
-    notes += [*more, *merged, *case_notes(sorted(set(names.values())))]
+    notes += [*more, *merged, *people_note(names.values()), *case_notes(sorted(set(names.values())))]
     paths = {reason: tuple(root + key for key in found) for reason, found in left_out.items()}
     return Found(records, (), tuple(notes), paths)
 
@@ -197,18 +245,18 @@ def _split_folders(keys: Sequence[str], options: ReadOptions) -> tuple[dict[str,
 def _reason_beside_splits(key: str) -> str:
     """Why an image that is in none of the folders of splits is left out."""
     folders = key.split("/")[:-1]
-    if len(set(folders) - _CONTAINERS) < 2 or is_unlabelled(folders[0]):
+    if len(set(folders) - CONTAINERS) < 2 or is_unlabelled(folders[0]):
         return UNLABELLED
     return (
         f"in {folders[0]!r}, which is called like no split: rename it to train, val or test, or take it away"
     )
 
 
-def _undoubled(inner: Sequence[str], split: str | None) -> tuple[list[str], str]:
+def _undoubled(inner: Sequence[str], outer: str, split: str | None) -> tuple[list[str], str]:
     """Keys without a folder around all of them that is the split once more (`seg_train/seg_train/`)."""
     tops = {key.partition("/")[0] for key in inner}
     top = next(iter(tops), "")
-    if split and len(tops) == 1 and split_named(top) == split and any("/" in key for key in inner):
+    if split and len(tops) == 1 and (top == outer or split_named(top) == split) and top != "":
         return [key[len(top) + 1 :] for key in inner], f"{top}/"
     return list(inner), ""
 
@@ -250,7 +298,7 @@ def _levels(keys: Sequence[str], options: ReadOptions) -> list[str]:
         if len(parts) > 2:
             inner[parts[0]].add(parts[-2])
     folders = {name for names in inner.values() for name in names}
-    divided = {split_named(name) is not None or name.lower() in _CONTAINERS for name in folders}
+    divided = {split_named(name) is not None or name.lower() in CONTAINERS for name in folders}
     if options.classes or not folders or divided == {True} or max(map(len, inner.values())) < 2:
         return []
     alike = " of the same names" if len(inner) > 1 and len(set(map(frozenset, inner.values()))) == 1 else ""

@@ -47,6 +47,34 @@ _REASONS = {
 }
 
 
+_MAGIC = (
+    (0, b"\0\0\0\x0cJXL ", ".jxl"),
+    (0, b"\xff\x0a", ".jxl"),
+    (0, b"\0\0\0\x0cjP  ", ".jp2"),
+    (0, b"\xff\x4f\xff\x51", ".j2k"),
+    (0, b"8BPS", ".psd"),
+    (0, b"gimp xcf", ".xcf"),
+    (0, b"%PDF-", ".pdf"),
+    (0, b"\x76\x2f\x31\x01", ".exr"),
+    (0, b"#?RADIANCE", ".hdr"),
+    (0, b"DDS ", ".dds"),
+    (0, b"\x93NUMPY", ".npy"),
+    (0, b"\x1a\x45\xdf\xa3", ".mkv"),
+    (128, b"DICM", ".dcm"),
+    *((4, b"ftyp" + brand, ".heic") for brand in (b"hei", b"hev", b"mif1", b"msf1")),
+    (4, b"ftypavi", ".avif"),
+    *((4, b"ftyp" + brand, ".mp4") for brand in (b"iso", b"mp4", b"M4V", b"qt", b"3gp", b"avc1")),
+)
+HEAD_BYTES = 256
+"""As many first bytes of a file tell its format."""
+
+
+def left_out_by_content(head: bytes) -> str | None:
+    """As `left_out_reason`, by the first bytes of a file."""
+    ending = next((ending for at, magic, ending in _MAGIC if head.startswith(magic, at)), "")
+    return _REASONS.get(ending)
+
+
 def left_out_reason(name: str) -> str | None:
     """Why a file that is meant as an image is not read, and what to do; None for other files."""
     return _REASONS.get(posixpath.splitext(name)[1].lower())

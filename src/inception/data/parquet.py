@@ -96,6 +96,10 @@ class ParquetStore:
         check_size(name, self.location, len(data))
         return data
 
+    def head(self, name: str, count: int) -> bytes:
+        """The first `count` bytes of one row's image file."""
+        return self.read(name)[:count]
+
     def _group(self, group: int, name: str) -> list[Any]:
         with self._lock:
             if group not in self._kept:

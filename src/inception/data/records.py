@@ -66,6 +66,10 @@ class RecordStore:
         pixels = np.frombuffer(self._files[file].read_at(offset, count), np.uint8).reshape(self._shape)
         return to_png(pixels.transpose(1, 2, 0) if pixels.ndim == 3 else pixels)
 
+    def head(self, name: str, count: int) -> bytes:
+        """The first `count` bytes of one image's PNG file."""
+        return self.read(name)[:count]
+
 
 def to_png(pixels: np.ndarray) -> bytes:
     """Pixels (uint8, H x W or H x W x 3) as the bytes of a PNG file, uncompressed: equal on every machine."""

@@ -39,6 +39,9 @@ class Store(Protocol):
     def read(self, name: str) -> bytes:
         """One file's bytes. Raises `ImageError` if it cannot be read, `DataError` if it is not there."""
 
+    def head(self, name: str, count: int) -> bytes:
+        """The first `count` bytes of one file (fewer where it is shorter). Raises as `read`."""
+
 
 def missing_file(name: str, location: str) -> DataError:
     """The error for a name that a store does not hold."""
@@ -101,9 +104,18 @@ class FolderStore:
 
     def read(self, name: str) -> bytes:
         """One file's bytes."""
+        return self._read(name, None)
+
+    def head(self, name: str, count: int) -> bytes:
+        """The first `count` bytes of one file."""
+        return self._read(name, count)
+
+    def _read(self, name: str, count: int | None) -> bytes:
         path = os.path.join(self._root, name)  # noqa: PTH118 - a Path takes longer than opening the file
         try:
             with open(path, "rb", buffering=0) as file:  # noqa: PTH123
+                if count is not None:
+                    return file.read(count)
                 check_size(name, self.location, os.fstat(file.fileno()).st_size)
                 return file.readall()
         except FileNotFoundError:
@@ -185,3 +197,7 @@ class MemoryStore:
             return self._files[name]
         except KeyError:
             raise missing_file(name, self._location) from None
+
+    def head(self, name: str, count: int) -> bytes:
+        """The first `count` bytes of one file."""
+        return self.read(name)[:count]

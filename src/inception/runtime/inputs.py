@@ -8,8 +8,9 @@ from typing import Protocol
 from PIL import Image
 
 from inception.data.archives import open_archive
-from inception.data.decode import decode_image, is_visible_image
-from inception.data.formats import left_out_reason
+from inception.data.decode import decode_image, is_visible_image, sniff_format
+from inception.data.folders import head_without_ending
+from inception.data.formats import left_out_by_content, left_out_reason
 from inception.data.parquet import ParquetStore
 from inception.data.stores import FolderStore, Store
 from inception.data.webdataset import find_shards, open_shard_images
@@ -103,7 +104,7 @@ def _expand(path: str) -> Iterator[tuple[str, Found]]:
     if not names:
         yield path, _NoImage(f"{path} holds no images")
     for name in names:
-        if reason := left_out_reason(name):
+        if reason := _reason(store, name):
             yield f"{path.rstrip('/')}/{name}", _NoImage(f"{name}: {reason}")
             continue
         yield f"{path.rstrip('/')}/{name}", _MemberImage(store, name)
@@ -124,7 +125,21 @@ def _image_names(store: Store) -> list[str]:
     names = store.names()
     if isinstance(store, ParquetStore):
         return names
-    return [name for name in names if is_visible_image(name) or (left_out_reason(name) and _is_visible(name))]
+    return [
+        name for name in names if is_visible_image(name) or (_is_visible(name) and _is_meant(store, name))
+    ]
+
+
+def _is_meant(store: Store, name: str) -> bool:
+    """Whether a file is an image of a format that is not read, or one without an ending."""
+    return bool(_reason(store, name) or sniff_format(head_without_ending(store, name)))
+
+
+def _reason(store: Store, name: str) -> str | None:
+    """Why a file that is meant as an image is not read."""
+    if isinstance(store, ParquetStore):  # a row's name is a number, and nothing is known before it is read
+        return None
+    return left_out_reason(name) or left_out_by_content(head_without_ending(store, name))
 
 
 def _is_visible(name: str) -> bool:
