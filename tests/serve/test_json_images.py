@@ -95,7 +95,7 @@ def test_an_image_stays_an_image_whatever_its_announced_type():
         ({"images": []}, 400, "the request holds no image"),
         ({"images": [TEXT] * 5}, 413, "the request has more than 4 images"),
         ({"image": {"b64": {"b64": {"b64": {"b64": TEXT}}}}}, 400, TAKEN),
-        ({"instances": [[[0] * 50] * 50]}, 400, "2,552 values, which is no encoded image"),
+        ({"instances": [[[0] * 50] * 50]}, 400, "2,552 values, more than its images can have"),
         ({"inputs": [{"name": "images", "datatype": "UINT8", "data": []}]}, 400, "/infer"),
         (b'{"image": "', 400, TAKEN),
         (b"image=" + TEXT.encode(), 400, TAKEN),

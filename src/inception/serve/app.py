@@ -17,14 +17,15 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 import inception
-from inception.serve.bodies import BodyReader, ClientGoneError, uploads
+from inception.serve.bodies import BodyReader, ClientGoneError, Upload, bytes_to_parse, uploads
 from inception.serve.engine import Answered, Engine
 from inception.serve.guard import CLIENT_GONE, Guard
-from inception.serve.inference import LENGTH_HEADER, describe_model, encode_answer, parse_request
+from inception.serve.inference import LENGTH_HEADER, describe_model, encode_answer, json_bytes, parse_request
 from inception.serve.json_images import TAKEN
 from inception.serve.metrics import Metrics
 from inception.serve.models import Models
-from inception.serve.settings import RequestError, Settings
+from inception.serve.parsing import Parsing
+from inception.serve.settings import RequestError, Settings, unavailable
 
 EXTENSIONS = ("binary_tensor_data", "classify", "explain", "models")
 MAX_TOP = 1000
@@ -127,7 +128,7 @@ class Api:
 
     def __init__(self, models: Models, settings: Settings, metrics: Metrics) -> None:
         self._models, self._settings, self._metrics = models, settings, metrics
-        self._bodies = BodyReader(settings)
+        self._bodies, self._parsing = BodyReader(settings), Parsing(settings)
         folder = files("inception.serve")
         self._files = {name: (folder / "page" / name).read_bytes() for name in _PAGE}
         document = json.loads((folder / "openapi.json").read_text(encoding="utf-8"))
@@ -215,9 +216,14 @@ class Api:
         with self._bodies.lease() as lease:
             limit = self._settings.max_body_bytes if length is not None else self._settings.max_json_bytes
             body = await self._bodies.read(request, lease, min(limit, self._settings.max_body_bytes))
+            shape = self._engine(request).facts["shape"]
+            asked = await self._parsing.run(
+                json_bytes(body, length), parse_request, body, length, shape, self._settings
+            )
             # Again, and without a pause before the images are queued: a new version may have come meanwhile.
             engine = self._engine(request)
-            asked = parse_request(body, length, engine.facts["shape"], self._settings)
+            if engine.facts["shape"] != shape:
+                raise unavailable("a new version of the model came meanwhile; try again")
             ask = {"form": asked.form, "tensors": asked.outputs}
             answers = await self._answers(request, engine, [(ask, image) for image in asked.images])
         for answer in answers:
@@ -236,8 +242,7 @@ class Api:
         with self._bodies.lease() as lease:
             body = await self._bodies.read(request, lease)
             kind = request.headers.get("content-type", "")
-            # In a thread, so that a large form does not hold up the others.
-            images = await asyncio.to_thread(uploads, kind, body, self._settings.max_images)
+            images = await self._uploads(kind, body, self._settings.max_images)
             engine = self._models.engine(options.model, options.version)
             if options.unknown and not engine.facts["unknown"]:
                 raise RequestError(400, "this model has no calibrated threshold for 'unknown'")
@@ -275,7 +280,7 @@ class Api:
         with self._bodies.lease() as lease:
             body = await self._bodies.read(request, lease)
             kind = request.headers.get("content-type", "")
-            [image] = await asyncio.to_thread(uploads, kind, body, 1)
+            [image] = await self._uploads(kind, body, 1)
             engine = self._models.engine(options.model, options.version)
             engine.check_explanations()
             [answer] = await self._answers(request, engine, [(options.ask(engine.facts), image.data)])
@@ -288,6 +293,9 @@ class Api:
         encoded = {name: base64.b64encode(data).decode() for name, data in pictures.items()}
         document = {"model": engine.name, "version": engine.version, **values, "pictures": encoded}
         return json_response({**document, "timing": answer.timing})
+
+    async def _uploads(self, kind: str, body: bytes, most: int) -> list[Upload]:
+        return await self._parsing.run(bytes_to_parse(kind, body), uploads, kind, body, most)
 
     async def _answers(
         self, request: Request, engine: Engine, asks: Sequence[tuple[dict[str, Any], bytes]]

@@ -127,6 +127,12 @@ def uploads(content_type: str, body: bytes, max_images: int) -> list[Upload]:
     return form.files
 
 
+def bytes_to_parse(content_type: str, body: bytes) -> int:
+    """How much of a body `uploads` has to look at: nothing of one that is an image by itself."""
+    form = content_type.lstrip().lower().startswith("multipart/")
+    return len(body) if form or is_json(content_type, body) else 0
+
+
 class _Form:
     """Collects the files that the parser comes across."""
 

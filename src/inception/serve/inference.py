@@ -14,12 +14,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from inception.serve.json_bounds import parse_json
 from inception.serve.json_images import base64_bytes
 from inception.serve.settings import RequestError, Settings
 
 INPUT, OUTPUTS = "images", ("probabilities", "logits")
 LENGTH_HEADER = "inference-header-content-length"
 _LENGTH = struct.Struct("<I")
+_OTHER_VALUES = 256
+"""Values of a request beside its pixels or images."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,7 @@ def parse_request(
 
     Raises RequestError 400 or 413.
     """
-    document, raw = _split(body, header_length, settings)
+    document, raw = _split(body, header_length, shape, settings)
     inputs = document.get("inputs")
     if not isinstance(inputs, list) or len(inputs) != 1 or not isinstance(inputs[0], dict):
         raise RequestError(400, f"inputs must be a list of one input, {INPUT!r}")
@@ -69,7 +72,16 @@ def parse_request(
     return InferRequest(identity, form, images, outputs, binary)
 
 
-def _split(body: bytes, header_length: str | None, settings: Settings) -> tuple[dict[str, Any], bytes]:
+def json_bytes(body: bytes, header_length: str | None) -> int:
+    """About how much of a body has to be parsed: its JSON, and little of what follows."""
+    if header_length is None or not header_length.isdecimal() or len(header_length) > 12:
+        return len(body)
+    return min(int(header_length), len(body)) + len(body) // 16
+
+
+def _split(
+    body: bytes, header_length: str | None, shape: Sequence[int], settings: Settings
+) -> tuple[dict[str, Any], bytes]:
     length = len(body)
     if header_length is not None:
         if not header_length.isdecimal() or len(header_length) > 12 or int(header_length) > len(body):
@@ -82,10 +94,14 @@ def _split(body: bytes, header_length: str | None, settings: Settings) -> tuple[
             413,
             f"the JSON part is over the limit of {settings.max_json_bytes:,} bytes; send binary tensors",
         )
-    try:
-        document = json.loads(body[:length])
-    except (ValueError, RecursionError) as error:
-        raise RequestError(400, "the request is not JSON") from error
+    images = settings.max_images
+    lists = images * (1 + shape[0] * (1 + shape[1])) + _OTHER_VALUES
+    document = parse_json(
+        body[:length],
+        values=images * math.prod(shape) + lists + _OTHER_VALUES,
+        lists=lists,
+        texts=images + _OTHER_VALUES,
+    )
     if not isinstance(document, dict):
         raise RequestError(400, "the request must be a JSON object")
     return document, body[length:]
@@ -129,7 +145,8 @@ def _images(
     if datatype == "BYTES":
         if len(dimensions) != 1:
             raise RequestError(400, "the shape of BYTES images is [N]")
-        files = _counted(raw) if raw is not None else _base64(source["data"])
+        count = dimensions[0]
+        files = _counted(raw, count) if raw is not None else _base64(source["data"], count)
         if len(files) != dimensions[0]:
             raise RequestError(400, f"the data has {len(files)} images, the shape {dimensions[0]}")
         return "file", tuple(files)
@@ -138,7 +155,7 @@ def _images(
 
 def _bytes(data: Any, expected: int) -> bytes:
     flat: list[Any] = []
-    _flatten(data, flat, depth=0)
+    _flatten(data, flat, expected, depth=0)
     if len(flat) != expected:
         raise RequestError(400, f"the data has {len(flat)} values, the shape {expected}")
     try:
@@ -147,26 +164,37 @@ def _bytes(data: Any, expected: int) -> bytes:
         raise RequestError(400, "UINT8 data must be whole numbers in 0..255") from error
 
 
-def _flatten(value: Any, flat: list[Any], depth: int) -> None:
+def _flatten(value: Any, flat: list[Any], most: int, depth: int) -> None:
     if not isinstance(value, list) or depth > 4:
         raise RequestError(400, "data must be a list, flat or nested as the shape says")
     if value and isinstance(value[0], list):
         for inner in value:
-            _flatten(inner, flat, depth + 1)
+            _flatten(inner, flat, most, depth + 1)
     else:
         flat.extend(value)
+    if len(flat) > most:
+        raise RequestError(400, f"the data has more than the {most} values of the shape")
 
 
-def _base64(data: Any) -> list[bytes]:
+def _base64(data: Any, most: int) -> list[bytes]:
     if not isinstance(data, list) or not all(isinstance(text, str) for text in data):
         raise RequestError(400, "BYTES data in JSON must be a list of base64 texts")
+    if len(data) > most:
+        raise _too_many(most)
     return [base64_bytes(text) for text in data]
 
 
-def _counted(raw: bytes) -> list[bytes]:
+def _too_many(most: int) -> RequestError:
+    return RequestError(400, f"the data has more images than the shape, which has {most}")
+
+
+def _counted(raw: bytes, most: int) -> list[bytes]:
     """Elements of binary BYTES data: each a length of four bytes, little-endian, and as many bytes."""
-    files, position = [], 0
+    files: list[bytes] = []
+    position = 0
     while position < len(raw):
+        if len(files) == most:
+            raise _too_many(most)
         if position + _LENGTH.size > len(raw):
             raise RequestError(400, "the binary BYTES data is cut short")
         (length,) = _LENGTH.unpack_from(raw, position)
