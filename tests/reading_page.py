@@ -76,7 +76,7 @@ def images_row(codes: list[str], folder: Path) -> tuple[str, str]:
     splits = ", ".join(f"{name} {len(dataset.split(name))}" for name in dataset.splits)
     said = [*dataset.notes, *(f"{len(paths)} left out: {why}" for why, paths in dataset.left_out.items())]
     read = f"{', '.join(dataset.labels)}{given}{splits if given else ''}"
-    return read, _plain(" ".join(said), folder) or "–"
+    return read, _plain("; ".join(said), folder) or "–"
 
 
 def weights_row(codes: list[str], folder: Path) -> tuple[str, str]:

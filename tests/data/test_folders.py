@@ -210,3 +210,69 @@ def test_the_pattern_is_that_of_the_training_images(opened):
     ]
     with pytest.raises(DataError, match=r"names look like 'cat\.0\.png': --label-from"):
         opened(*names)
+
+
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [("cars_train", "cars_test"), ("asl_alphabet_train", "asl_alphabet_test"), ("train-jpg", "test-jpg")],
+)
+def test_split_folders_with_another_word_that_they_share(opened, train, test):
+    dataset = opened(*classes(f"{train}/", 10), *classes(f"{test}/{test}/"))
+    assert dataset.labels == ("cat", "dog")
+    assert len(dataset.split("test")) == 6
+
+
+def test_masks_beside_images_are_no_classes(opened):
+    dataset = opened(
+        *(f"{c}/{kind}/{n}.png" for c in ("a", "b") for kind in ("images", "masks") for n in range(3))
+    )
+    assert dataset.labels == ("a", "b")
+    assert [len(paths) for paths in dataset.left_out.values()] == [6]
+    assert all("masks" in reason for reason in dataset.left_out)
+
+
+def test_a_copy_of_the_set_inside_itself_is_left_out(opened):
+    dataset = opened(*classes("", 5), *classes("pets/", 5))
+    assert dataset.labels == ("cat", "dog")
+    assert dataset.left_out.keys() == {"a copy of the data set inside itself"}
+
+
+@pytest.mark.parametrize("form", ["images_{:03}", "HAM10000_images_part_{}", "batch{}"])
+def test_parts_of_an_archive_are_refused(opened, form):
+    with pytest.raises(DataError, match="parts of one archive"):
+        opened(*(f"{form.format(part)}/{n}.png" for part in (1, 2) for n in range(3)))
+
+
+def test_numbered_classes_are_classes(opened):
+    assert opened(*classes("", labels=("class_1", "class_2", "10"))).labels == ("10", "class_1", "class_2")
+
+
+def test_people_as_classes_are_said(opened):
+    dataset = opened(*classes("", labels=("patient01", "patient02")))
+    assert any("called like people" in note for note in dataset.notes)
+
+
+def test_lists_of_splits_that_are_not_read_are_said(opened, make_tree):
+    root = make_tree(classes(""))
+    (root / "meta").mkdir()
+    (root / "meta" / "train.txt").write_text("cat/0")
+    assert any("meta/train.txt: lists of splits are not read" in note for note in open_dataset(root).notes)
+
+
+def test_tables_in_the_split_folders(make_tree):
+    root = make_tree([f"{split}/{n}.png" for split in ("train", "valid", "test") for n in range(4)])
+    for split in ("train", "valid", "test"):
+        rows = [f"{n}.png,{n % 2},{1 - n % 2}" for n in range(4)]
+        (root / split / "_classes.csv").write_text("\n".join(["filename, cat, dog", *rows]))
+    dataset = open_dataset(root)
+    assert dataset.labels == ("cat", "dog")
+    assert sizes(dataset) == {"train": 4, "val": 4, "test": 4}
+
+
+def test_a_table_beside_images_without_classes_is_named(make_tree):
+    root = make_tree([f"train_images/{n}.png" for n in range(3)] + [f"test_images/{n}.png" for n in range(3)])
+    (root / "train.csv").write_text("id_code,diagnosis\n0,1\n1,0\n2,1\n")
+    with pytest.raises(DataError, match=r"but tables: train\.csv"):
+        open_dataset(root)
+    table = open_dataset(root / "train.csv", options=ReadOptions(root=str(root / "train_images")))
+    assert table.labels == ("0", "1")

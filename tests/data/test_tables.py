@@ -315,3 +315,49 @@ def test_files_that_are_elsewhere_name_the_option(table):
     for path in ("C:/other/{n}.png", "https://host.example/{n}0.png"):
         with pytest.raises(DataError, match="--root"):
             table("path,label", rows(path + "x,{label}"))
+
+
+@pytest.mark.parametrize(
+    "values", [("training set", "test set"), ("\u8bad\u7ec3", "\u6d4b\u8bd5"), ("Train", "dev")]
+)
+def test_splits_in_a_column_of_another_name_are_refused(table, values):
+    with pytest.raises(DataError, match="which look like splits"):
+        table("path,label,kind", rows("images/{n}.png,{label},{s}", s=[values[0]] * 2 + [values[1]] * 2))
+
+
+@pytest.mark.parametrize(
+    "cell", ["{{'{label}', 'sofa'}}", "['{label}' 'sofa']", "{label}/sofa", "{label}+sofa"]
+)
+def test_other_ways_to_write_several_labels(table, cell):
+    lines = rows(f'images/{{n}}.png,"{cell}"')
+    lines += ["images/../images/0.png,sofa"] * 0
+    assert table("path,labels", lines).labels == ("cat", "dog", "sofa") or "/" in cell or "+" in cell
+    recurring = ["sofa", "cat", "dog"]
+    mixed = [
+        f'images/{n}.png,"{cell.format(label=NAMES[n % 2]) if n < 3 else recurring[n - 3]}"' for n in range(6)
+    ]
+    assert table("path,labels", mixed).labels == ("cat", "dog", "sofa")
+
+
+def test_what_is_no_label_is_not_taken_as_one(table):
+    captions = rows("images/{n}.png,a photo number {n}")
+    with pytest.raises(DataError, match="--label-column"):
+        table("file_name,text", captions)
+    assert len(table("file_name,text", captions, label_column="text", allow_left_out=True).labels) > 1
+    exported = rows("1,2024,{n},images/{n}.png,{label},3.5")
+    read = table("annotator,created_at,annotation_id,image,choice,lead_time", exported)
+    assert (read.labels, read.multilabel) == (NAMES, False)
+    with pytest.raises(DataError, match="--label-column"):
+        table("path,malignant,age", rows("images/{n}.png,{s},4{n}", s=["0", "1"]))
+
+
+def test_a_plural_column_wins_over_weak_names(table):
+    dataset = table("Image Index,Finding Labels,y]", rows("images/{n}.png,{label}|sofa,0.1{n}"))
+    assert dataset.labels == ("cat", "dog", "sofa")
+
+
+def test_booleans_are_two_classes(table):
+    assert table("path,label", rows("images/{n}.png,{s}", s=["True", "false", "TRUE"])).labels == (
+        "false",
+        "true",
+    )

@@ -53,7 +53,10 @@ def discover(store: Store, options: ReadOptions) -> Found:
     root = _data_root([*images, *tables])
     listed, found = ([], None) if options.label_from else _tables(store, tables, root, options)
     if found is None:
-        found = _folders(store, images, root, options)
+        try:
+            found = _folders(store, images, root, options)
+        except DataError as error:
+            raise DataError(_tables_beside(store, others) or str(error)) from error
         if found.records and all(record.split is None for record in found.records):
             found = found._replace(notes=(*found.notes, *list_notes(others)))
     found = found._replace(
@@ -93,15 +96,22 @@ def _tables(
     return list(inner), Found(records, (), tuple(notes))
 
 
+def _tables_beside(store: Store, others: Sequence[str]) -> str:
+    """What to say where no class folders are found, but tables; empty where there are none."""
+    beside = [name for name in others if name.lower().endswith((".csv", ".tsv", ".jsonl", ".parquet"))]
+    if not beside:
+        return ""
+    return (
+        f"{store.location} has no class folders, but tables: {', '.join(beside[:3])}. Give the one that "
+        "lists the images instead of the folder, with --root FOLDER if its paths begin elsewhere."
+    )
+
+
 def _nothing_labelled(
     store: Store, names: Sequence[str], images: Sequence[str], others: Sequence[str], root: str
 ) -> str:
-    beside = [name for name in others if name.lower().endswith((".csv", ".tsv", ".jsonl", ".parquet"))]
-    if beside:
-        return (
-            f"{store.location} has no class folders, but tables: {', '.join(beside[:3])}. Give the one that "
-            "lists the images instead of the folder, with --root FOLDER if its paths begin elsewhere."
-        )
+    if beside := _tables_beside(store, others):
+        return beside
     hint = _pattern_hint([name[len(root) :] for name in images])
     if hint:
         return f"{store.location} has no class folders{hint}."

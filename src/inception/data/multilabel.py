@@ -7,7 +7,7 @@ import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 
-from inception.data.table_columns import plain
+from inception.data.table_columns import METADATA_COLUMNS, plain
 from inception.data.table_text import Rows
 from inception.errors import DataError
 
@@ -50,6 +50,8 @@ def one_label(cells: Sequence[str], lines: Sequence[int], where: str) -> tuple[l
         notes.append("the labels are whole numbers written as floats: 1.0 is the class 1")
     if not any(labels):
         raise DataError(f"{where}: no row has a label; name another column with --label-column.")
+    if {label.casefold() for label in labels if label} == {"true", "false"}:
+        labels = [label.casefold() for label in labels]
     notes += case_notes(labels)
     return labels, notes
 
@@ -121,14 +123,15 @@ def listed_labels(
         lists = [part for part in parsed if part is not None]
         if len(lists) == len(parsed):
             return lists, ["cells are read as lists of labels"]
-    for found, shown in (("|;", "| or ;"), (",", "commas"), (" ", "spaces")):
+    for found, shown in (("|;", "| or ;"), (",", "commas"), ("/", "/"), ("+&", "+ or &"), (" ", "spaces")):
         if not any(letter in cell.strip() for cell in cells for letter in found):
             continue
+        usual = found in ("|;", ",") or (found == " " and words)
         divided = [re.split(f"[{re.escape(found)}]", cell) for cell in cells]
         sets = [_named(parts) for parts in divided]
-        if (certain and (found != " " or words)) or _parts_recur(cells, sets):
-            usual = certain and found == "|;"
-            return sets, [] if usual else [
+        numbers = found == " " and all(label.isdigit() for labels in sets for label in labels)
+        if (certain and usual) or numbers or _parts_recur(cells, sets):
+            return sets, [] if certain and found == "|;" else [
                 f"cells are divided into labels at {shown}; --label-separator none keeps them whole"
             ]
     if not certain:
@@ -161,6 +164,8 @@ def _literal(cell: str) -> Labels | None:
     if len(cell) > _LONGEST_LIST:
         return None
     value: object = None
+    if re.match(r"\[\s*(['\"]).*\1\s+\1", cell, re.DOTALL):  # an array as NumPy prints it: no commas
+        return _named([first or second for first, second in re.findall(r"'([^']*)'|\"([^\"]*)\"", cell)])
     try:
         value = json.loads(cell)
     except (ValueError, RecursionError):
@@ -172,7 +177,11 @@ def _literal(cell: str) -> Labels | None:
         value = value.get("choices")
     if isinstance(value, str | int):
         value = [value]
-    return _named([str(part) for part in value]) if isinstance(value, list | tuple) else None
+    if isinstance(value, set):
+        value = sorted(map(str, value))
+    if not isinstance(value, list | tuple) or any(isinstance(part, dict | list) for part in value):
+        return None
+    return _named([str(part) for part in value])
 
 
 def _one_hot(
@@ -185,7 +194,7 @@ def _one_hot(
             continue
         valid = sum(row[place].strip().lower() in known for _, row in rows)
         full = any(row[place].strip() for _, row in rows)
-        if plain(name) in _INDEX_COLUMNS or not full or 2 * valid < len(rows):
+        if plain(name) in (*_INDEX_COLUMNS, *METADATA_COLUMNS) or not full or 2 * valid < len(rows):
             others.append(name or "without a name")
             continue
         _require_flags(name, place, rows, where)
@@ -193,7 +202,11 @@ def _one_hot(
     if not flags:
         return None
     sets = [tuple(columns[place] for place in flags if known[row[place].strip().lower()]) for _, row in rows]
-    notes = case_notes([columns[place] for place in flags])
+    if len(flags) == 1 and others:
+        return None  # one column of 0 and 1 beside others is no list of labels
+    shown = ", ".join(columns[place] for place in flags[:_SHOWN]) + (", …" if len(flags) > _SHOWN else "")
+    notes = [f"each column of 0 and 1 is a label, of which an image may have several: {shown}"]
+    notes += case_notes([columns[place] for place in flags])
     notes += [f"columns that are not 0 or 1 are left out: {', '.join(others)}"] if others else []
     uncertain = sum(row[place].strip() in _UNCERTAIN for _, row in rows for place in flags)
     if uncertain:

@@ -24,17 +24,25 @@ PATH_COLUMNS = (
         "picture",
         "idcode",
     ),
-    *("imageuri", "gcsuri", "imageurl", "imageindex", "url", "uri", "name", "id"),
+    *("imageuri", "gcsuri", "imagegcsuri", "sourceref", "imageurl", "imageindex", "url", "uri", "name", "id"),
 )
 LABEL_COLUMNS = (
     *("label", "class", "synset", "category", "classname", "labelname", "categoryname", "classlabel"),
-    *("target", "species", "breed", "emotion", "expression", "diagnosis", "dx", "choice", "text", "y"),
+    *("classid", "labelid", "categoryid", "species", "breed", "emotion", "expression", "diagnosis", "dx"),
+    *("choice", "classificationannotationdisplayname"),
 )
+WEAK_LABEL_COLUMNS = ("target", "text", "y")
+"""Names that also stand for other things: taken only where no better column is there and labels recur."""
+METADATA_COLUMNS = (
+    *("", "index", "unnamed0", "annotator", "annotationid", "createdat", "updatedat", "leadtime", "width"),
+    *("height", "xmin", "ymin", "xmax", "ymax"),
+)
+"""What labelling tools write beside labels."""
 SPLIT_COLUMNS = (
     *("split", "set", "subset", "partition", "usage", "phase", "dataset", "datasplit", "splitset", "fold"),
     *("kfold", "istraining", "istrain", "isvalid", "isval", "isvalidation", "istest", "istesting"),
 )
-_FOLDS = {"fold", "folds", "kfold"}
+_FOLDS = {"fold", "folds", "kfold", "cv", "split", "subset", "partition", "usage", "phase", "划分"}
 _OTHER = {"train": "test", "val": "train", "test": "train"}
 """What 0 stands for in a column that says with 1 that an image is in a split."""
 _TRUE, _FALSE = {"1", "1.0", "true", "yes"}, {"0", "0.0", "false", "no"}
@@ -79,6 +87,9 @@ def find_columns(header: Sequence[str], options: ReadOptions, where: str) -> Col
         return None
     if label is None:
         label = _first(plains, LABEL_COLUMNS, {path, split})
+    if label is None:
+        ending = (place for place, name in enumerate(plains) if name.endswith("metadataclassname"))
+        label = next(ending, None)  # Amazon's manifests: <job>-metadata.class-name
     return Columns(names, path, label, split)
 
 
@@ -174,7 +185,7 @@ def _refuse_hidden_split(columns: Columns, rows: Rows, options: ReadOptions, whe
                 f"{where}: the column {name!r} holds {', '.join(sorted(values))} and is called like a split; "
                 f"give --split-column {name!r} to use it, or --split-column none if it is none."
             )
-        if len(values) <= _SHOWN and values and all(split_named(value, exact=True) for value in values):
+        if 1 < len(values) <= _SHOWN and all(split_named(value) for value in values):
             raise DataError(
                 f"{where}: the column {name!r} holds {', '.join(sorted(values))}, which look like splits; "
                 f"give --split-column {name!r} to use it, or --split-column none to ignore it."

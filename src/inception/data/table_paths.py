@@ -11,6 +11,8 @@ from inception.errors import DataError
 
 _ELSEWHERE = re.compile(r"([A-Za-z]:)?/|[a-z0-9+.-]+://", re.IGNORECASE)
 _SHOWN = 3
+MASK_WORDS = {"masks", "mask", "annotations", "trimaps", "segmentations", "segmentation", "labels", "edges"}
+"""Folders of pictures that belong to photographs and are none."""
 
 
 def resolve_paths(cells: Sequence[str], folder: str, store: Store, where: str) -> tuple[list[str], list[str]]:
@@ -78,6 +80,8 @@ def _by_name(keys: Sequence[str], folder: str, store: Store) -> tuple[list[str],
         if folder and not name.startswith(folder.rstrip("/") + "/"):
             continue
         inner = name[len(folder) :].lstrip("/").lower()
+        if MASK_WORDS & set(inner.split("/")[:-1]):
+            continue
         for whole in {inner, posixpath.basename(inner)}:
             by_key[whole].add(name)
             by_key[posixpath.splitext(whole)[0]].add(name)

@@ -15,14 +15,23 @@ from inception.data.multilabel import (
     several_labels,
 )
 from inception.data.options import ReadOptions
-from inception.data.stores import Store
-from inception.data.table_columns import Columns, find_columns, plain, read_splits
+from inception.data.stores import FolderStore, Store
+from inception.data.table_columns import (
+    METADATA_COLUMNS,
+    WEAK_LABEL_COLUMNS,
+    Columns,
+    find_columns,
+    plain,
+    read_splits,
+)
 from inception.data.table_paths import resolve_paths
 from inception.data.table_text import Rows, rows_of
 from inception.errors import DataError
 
 _AUTOML_SPLITS = {"train", "training", "validation", "test", "unassigned"}
 _SHOWN = 5
+_FEW_ROWS = 4
+_LOOKED_AT = 50
 
 
 def table_records(store: Store, table: str, options: ReadOptions) -> Found | None:
@@ -32,12 +41,13 @@ def table_records(store: Store, table: str, options: ReadOptions) -> Found | Non
         DataError: naming the line or the column that is not understood.
     """
     where = f"{store.location}/{table}"
-    folder = posixpath.join(
-        posixpath.dirname(table), str(Path(options.root).resolve()) if options.root else ""
-    )
+    prefix = str(Path(options.root).resolve()) if options.root else ""
+    place: tuple[str, Store] = (posixpath.dirname(table), store)
+    if prefix:
+        place = ("", FolderStore(Path(prefix)))
     data = store.read(table)
     rows = rows_of(data, table, where, options.encoding)
-    rows, guessed = _with_header(rows, folder, store, options)
+    rows, guessed = _with_header(rows, *place, options)
     if not rows:
         return None
     if rows[0][0] == 0 and not guessed and table.lower().endswith((".txt", ".lst")):
@@ -46,18 +56,18 @@ def table_records(store: Store, table: str, options: ReadOptions) -> Found | Non
     if columns is None:
         return None
     rows = rows[1:]
-    columns, more = _two_columns(columns)
+    columns, more = _guessed_label(columns, rows)
     splits, split_notes = read_splits(columns, rows, options, where)
     read = _read_labels(columns, rows, options, where)
     if read is None:
         return None
     sets, labels, label_notes, used = read
-    try:
-        names, path_notes = resolve_paths([row[columns.path] for _, row in rows], folder, store, where)
-    except DataError:
-        if plain(columns.names[columns.path]) in ("id", "name") and not options.path_column:
-            return None  # a table of something else
-        raise
+    cells = [row[columns.path] for _, row in rows]
+    weak = plain(columns.names[columns.path]) in ("id", "name") and not options.path_column
+    if weak and not any(_is_there(cell, *place) for cell in cells[:_LOOKED_AT]):
+        return None  # a table of something else
+    names, path_notes = resolve_paths(cells, *place, where)
+    names = [posixpath.join(prefix, name) for name in names]
     unused = [name for place, name in enumerate(columns.names) if name and place not in used]
     if unused:
         label_notes.append(f"columns that are not used: {', '.join(unused)}")
@@ -108,28 +118,43 @@ def _whole(number: str) -> str:
     return number.strip().removesuffix(".000000")
 
 
-def _is_file(cell: str, folder: str, store: Store) -> bool:
+def _is_there(cell: str, folder: str, store: Store) -> bool:
     try:
         resolve_paths([cell], folder, store, "")
     except DataError:
         return False
-    return "." in posixpath.basename(cell)
+    return True
 
 
-def _two_columns(columns: Columns) -> tuple[Columns, list[str]]:
-    """Where only one column is left beside path and split, it is the label."""
+def _is_file(cell: str, folder: str, store: Store) -> bool:
+    return "." in posixpath.basename(cell) and _is_there(cell, folder, store)
+
+
+def _guessed_label(columns: Columns, rows: Rows) -> tuple[Columns, list[str]]:
+    """The label where no column is called so: one of a weaker name, or the only one that is left.
+
+    Its values must recur, as classes do and captions do not.
+    """
+    if columns.label is not None or any(plain(name) in LABELS_COLUMNS for name in columns.names):
+        return columns, []
+    taken = (columns.path, columns.split)
     rest = [
         place
         for place, name in enumerate(columns.names)
-        if name and place not in (columns.path, columns.split) and plain(name) not in LABELS_COLUMNS
+        if place not in taken and plain(name) not in METADATA_COLUMNS and plain(name) != "name"
     ]
-    listed = any(plain(name) in LABELS_COLUMNS for name in columns.names)
-    if columns.label is not None or len(rest) != 1 or listed:
+    weak = [place for place in rest if plain(columns.names[place]) in WEAK_LABEL_COLUMNS]
+    chosen = next(iter(weak or (rest if len(rest) == 1 else [])), None)
+    if chosen is None or not _recurs([row[chosen].strip() for _, row in rows]):
         return columns, []
-    name = columns.names[rest[0]]
-    if plain(name) in ("", "index", "unnamed0", "name"):
-        return columns, []
-    return replace(columns, label=rest[0]), [f"the column {name!r} is taken as the label"]
+    note = f"the column {columns.names[chosen]!r} is taken as the label"
+    return replace(columns, label=chosen), [note]
+
+
+def _recurs(values: Sequence[str]) -> bool:
+    distinct = set(values)
+    nested = any(value[:1] == "{" and "choices" not in value for value in distinct)
+    return not nested and (len(values) < _FEW_ROWS or len(distinct) <= len(values) / 2)
 
 
 def _read_labels(
