@@ -93,8 +93,10 @@ def test_more_than_a_linear_layer_is_refused_by_name(tmp_path, tensors, text):
         imported(tmp_path, FEATURES | tensors)
 
 
-def test_partial_takes_the_features_below_such_a_head(tmp_path):
-    bundle = imported(tmp_path, FEATURES | head("fc", mlp()), ["a", "b", "c"], partial="")
+@pytest.mark.parametrize("tensors", [head("fc", mlp()), head("fc") | head("neck", nn.BatchNorm1d(1024))])
+def test_partial_takes_the_features_below_such_a_head(tmp_path, tensors):
+    bundle = imported(tmp_path, FEATURES | tensors, ["a", "b", "c"], partial="")
+    assert "left out: the head is more than" in remarks(bundle)
     assert bundle.labels == ("a", "b", "c")
     assert bundle.provenance["partial"]["fresh"] == ["fc.weight", "fc.bias"]
 

@@ -9,7 +9,7 @@ import hashlib
 import json
 import struct
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -30,13 +30,17 @@ from inception.weights.manifest import (
     LABELS_SCHEMA,
     MANIFEST_FILE,
     SCHEMA,
+    WEIGHTS_FILE,
     manifest_bytes,
     member_bytes,
+    member_size,
     parse_manifest,
     thresholds_of,
 )
 
-WEIGHTS_FILE, CARD_FILE = "model.safetensors", "card.md"
+CARD_FILE = "card.md"
+FREE_WEIGHTS_BYTES, MOST_WEIGHTS_BYTES = 64 << 20, 4 << 30
+"""Weights of the first size are read as they are; larger ones only as far as the network can need."""
 
 
 @dataclass(frozen=True)
@@ -81,10 +85,7 @@ class Bundle:
         return network.eval()
 
     def _fresh_network(self) -> Network:
-        try:
-            return build_network(self.network, num_classes=len(self.labels), **self.arguments)
-        except (InceptionError, RuntimeError, TypeError, ValueError, ArithmeticError) as error:
-            raise BundleError(f"the bundle's network cannot be built: {first_line(error)}") from error
+        return _built(self.network, self.arguments, self.labels)
 
     def check_fit(self, network: Network) -> None:
         """Raise BundleError unless weights and preprocessing fit `network`, which may have no memory."""
@@ -172,10 +173,9 @@ def load_bundle(path: str | Path) -> Bundle:
     Raises BundleError when it is missing, damaged (checksum), or of a newer schema.
     """
     path = Path(path)
-    manifest_bytes, weights = _read_files(path)
+    manifest, weights = _read_files(path)
+    _check_weights(weights, manifest["weights_sha256"], path)
     try:
-        manifest = parse_manifest(manifest_bytes, path)
-        _check_weights(weights, manifest["weights_sha256"], path)
         return Bundle(
             network=manifest["network"]["name"],
             arguments=manifest["network"]["arguments"],
@@ -188,18 +188,10 @@ def load_bundle(path: str | Path) -> Bundle:
             temperature=float(manifest["temperature"]),
             thresholds=thresholds_of(manifest),
         )
-    except BundleError:
-        raise
-    except (
-        InceptionError,
-        ValueError,
-        LookupError,
-        TypeError,
-        ArithmeticError,
-        RecursionError,
-        SafetensorError,
-    ) as error:
-        reason = f"{MANIFEST_FILE} or {WEIGHTS_FILE}: {type(error).__name__}: {first_line(error)}"
+    except InceptionError as error:
+        raise BundleError(f"{path} is not a usable bundle: {MANIFEST_FILE}: {error}") from error
+    except (ValueError, LookupError, TypeError, ArithmeticError, SafetensorError) as error:
+        reason = f"{WEIGHTS_FILE} is damaged ({first_line(error)}); restore it"
         raise BundleError(f"{path} is not a usable bundle: {reason}") from error
 
 
@@ -224,16 +216,36 @@ def _write_zip(files: Mapping[str, bytes], path: Path) -> None:
             archive.writestr(name, content)
 
 
-def _read_files(path: Path) -> tuple[bytes, bytes]:
+def _read_files(path: Path) -> tuple[dict[str, Any], bytes]:
     # A writer may have died between putting the old folder aside and the new one in its place.
     asked, path = path, path if path.exists() else previous_directory(path)
     if not path.exists():
         raise UsageError(f"there is no bundle at {asked}")
     try:
-        return manifest_bytes(path), member_bytes(path, WEIGHTS_FILE)
+        manifest = parse_manifest(manifest_bytes(path), path)
+        limit = MOST_WEIGHTS_BYTES
+        if member_size(path, WEIGHTS_FILE) > FREE_WEIGHTS_BYTES:
+            limit = _most_bytes(manifest)
+        return manifest, member_bytes(path, WEIGHTS_FILE, limit)
     except FileNotFoundError as error:
         inner = path / "bundle"
         hint = f" (it is a run folder: its bundle is {inner})" if (inner / MANIFEST_FILE).exists() else ""
         raise BundleError(f"{path} is not a bundle: {Path(error.filename).name} is missing{hint}") from error
     except (OSError, zipfile.BadZipFile, RuntimeError, EOFError, ValueError, struct.error) as error:
         raise BundleError(f"{path} cannot be read as a bundle: {error}") from error
+
+
+def _most_bytes(manifest: Mapping[str, Any]) -> int:
+    """What the weights of the described network can take in double precision, and what names them."""
+    with torch.device("meta"):
+        network = _built(manifest["network"]["name"], manifest["network"]["arguments"], manifest["labels"])
+    numbers: int = sum(value.numel() for value in network.state_dict().values())
+    return min(8 * numbers + FREE_WEIGHTS_BYTES, MOST_WEIGHTS_BYTES)
+
+
+def _built(name: str, arguments: Mapping[str, Any], labels: Sequence[str]) -> Network:
+    """A fresh network for these labels. Raises BundleError where the description is of none."""
+    try:
+        return build_network(name, num_classes=len(labels), **arguments)
+    except (InceptionError, RuntimeError, TypeError, ValueError, ArithmeticError) as error:
+        raise BundleError(f"the bundle's network cannot be built: {first_line(error)}") from error

@@ -50,7 +50,19 @@ class _Fit:
     report: ImportReport
     source: Source
     remarks: tuple[str, ...]
-    pair: bool = False
+    pair: bool
+    refusal: str | None
+    """Why the file's head is none that the network could have."""
+
+    @property
+    def unfit(self) -> list[str]:
+        """Our tensors that the file does not have in their shape."""
+        return [*self.report.missing, *(key for key, *_ in self.report.mis_shaped)]
+
+    @property
+    def only_head_unfit(self) -> bool:
+        """Whether all but the last layers fit."""
+        return all(key.startswith(("fc.", "head.")) for key in self.unfit)
 
 
 def import_weights(
@@ -90,7 +102,7 @@ def import_weights(
     labels = labels or _labels_beside(path)
     foreign = read_foreign(path, ema)
     lines = len(_label_lines(labels)) if labels else None
-    fit = _best_fit(path, name, foreign, tool, background, lines if partial is not None else None, partial)
+    fit = _best_fit(name, foreign, tool, background, lines if partial is not None else None)
     _check(path, fit, allow_nonfinite, lines)
     chosen, said = _preprocess(path, fit, preprocess)
     tensors, remarks = fit.tensors, [*foreign.notes, *fit.remarks, *said]
@@ -105,10 +117,9 @@ def import_weights(
         tensors, fresh = _completed(fit, path, partial)
         provenance["partial"] = {"up_to": partial or None, "fresh": fresh}
         remarks.append(f"{len(fresh)} tensors are not from the file but fresh")
+        remarks += [f"left out: {fit.refusal.partition(': ')[0]}"] if fit.refusal else []
     elif not fit.report.complete:
-        raise WeightsError(
-            f"{path} does not fill {name}: {describe(fit.report)}{_advice(fit, foreign, name)}"
-        )
+        raise WeightsError(_misfit(path, name, fit, foreign))
     if remarks:
         provenance["remarks"] = remarks
     ordered = fit.source.imagenet_order and "fc.weight" not in fresh
@@ -124,12 +135,14 @@ def import_weights(
     return bundle, fit.report
 
 
-def _advice(fit: _Fit, foreign: Foreign, name: str) -> str:
-    """What to do about a file that does not fit."""
-    unfit = [*fit.report.missing, *(key for key, *_ in fit.report.mis_shaped)]
-    if all(key.startswith(("fc.", "head.")) for key in unfit):
-        return f"; only the head does not fit: {ADVICE}"
-    return likely_network(foreign, name)
+def _misfit(path: Path, name: str, fit: _Fit, foreign: Foreign) -> str:
+    """Why the file does not fill the network, and what to do about it."""
+    if fit.refusal and fit.only_head_unfit:
+        return f"{path}: {fit.refusal}"
+    advice = (
+        f"; only the head does not fit: {ADVICE}" if fit.only_head_unfit else likely_network(foreign, name)
+    )
+    return f"{path} does not fill {name}: {describe(fit.report)}{advice}"
 
 
 def _preprocess(
@@ -188,13 +201,7 @@ def _shapes(name: str, aux: bool, arguments: Mapping[str, Any]) -> Network:
 
 
 def _best_fit(
-    path: Path,
-    name: str,
-    foreign: Foreign,
-    tool: str | None,
-    background: str | None,
-    classes: int | None,
-    partial: str | None,
+    name: str, foreign: Foreign, tool: str | None, background: str | None, classes: int | None
 ) -> _Fit:
     """Describe `name` as the file has it: its classes and channels, auxiliary heads only if complete.
 
@@ -205,12 +212,7 @@ def _best_fit(
     sources = sources_of(name, PREPROCESSING[name])
     foreign, said = _unwrapped(foreign, sources, names)
     source = choose_source(name, sources, foreign, names, tool)
-    try:
-        foreign, headed = _with_plain_head(foreign, source, names)
-    except WeightsError as error:
-        if partial is None:
-            raise WeightsError(f"{path}: {error}") from error
-        headed = []
+    foreign, headed, refusal = _with_plain_head(foreign, source, names)
     outputs = outputs_in_file(source, foreign, names)
     rows, remark = kept_rows(outputs, source, background)
     arguments = dict(source.arguments)
@@ -231,7 +233,8 @@ def _best_fit(
     remarks = [*said, *headed, remark, source.note or None]
     if source.by_order:
         remarks.append("layers matched by their order, not by name")
-    return _Fit(network, matched, report, source, tuple(text for text in remarks if text), rows == PAIR)
+    said = [text for text in remarks if text]
+    return _Fit(network, matched, report, source, tuple(said), rows == PAIR, refusal)
 
 
 def _unwrapped(foreign: Foreign, sources: tuple[Source, ...], names: list[str]) -> tuple[Foreign, list[str]]:
@@ -250,22 +253,33 @@ def _unwrapped(foreign: Foreign, sources: tuple[Source, ...], names: list[str]) 
     return replace(foreign, tensors=tensors), notes
 
 
-def _with_plain_head(foreign: Foreign, source: Source, names: list[str]) -> tuple[Foreign, list[str]]:
-    """The tensors with one linear layer as their head, where the network has one."""
+def _with_plain_head(
+    foreign: Foreign, source: Source, names: list[str]
+) -> tuple[Foreign, list[str], str | None]:
+    """The tensors with one linear layer as their head, where the network has one.
+
+    Returns also what was done, and why there is no such head; the tensors are then without any.
+    """
     keras = foreign.format == "keras"
     if "fc.weight" not in names or source.by_order or not (keras or foreign.format in TORCH_FORMATS):
-        return foreign, []
+        return foreign, [], None
     tensors = foreign.tensors if keras else plain_weights(foreign.tensors)
     found = (find(source, source.layers, key, tensors) for key in names if not key.startswith("fc."))
     used = {key for key in found if key is not None}
-    tensors, notes = plain_head(tensors, source.layers.get("fc", "fc"), used, keras)
-    return replace(foreign, tensors=tensors), notes
+    base = source.layers.get("fc", "fc")
+    try:
+        tensors, notes = plain_head(tensors, base, used, keras)
+    except WeightsError as error:
+        own = (f"{base}.", f"{base}/")
+        rest = {key: value for key, value in tensors.items() if not key.startswith(own)}
+        return replace(foreign, tensors=rest), [], str(error)
+    return replace(foreign, tensors=tensors), notes, None
 
 
 def _completed(fit: _Fit, path: Path, up_to: str) -> tuple[dict[str, Tensor], list[str]]:
     """The file's tensors, fresh ones (from a fixed seed) for those not there, and the names of these."""
     network = fit.network
-    unfit = [*fit.report.missing, *(key for key, *_ in fit.report.mis_shaped)]
+    unfit = fit.unfit
     if up_to:
         stage = resolve_endpoint(up_to, network.endpoints, network.aliases)
         needed = network.endpoints[: network.endpoints.index(stage) + 1]

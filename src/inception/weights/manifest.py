@@ -1,47 +1,95 @@
 """`bundle.json`, read without trust and without PyTorch: what a bundle says of itself."""
 
 import errno
-import math
+import io
+import sys
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 from inception.errors import BundleError, UsageError, first_line
-from inception.files import parse_json
+from inception.files import open_regular, parse_json, read_regular
 
 SCHEMA = 1
 LABELS_SCHEMA = 2
 """Of bundles with several labels an image: versions that would answer with one refuse them."""
-MANIFEST_FILE = "bundle.json"
+MANIFEST_FILE, WEIGHTS_FILE = "bundle.json", "model.safetensors"
 MANIFEST_LIMIT_BYTES, MANIFEST_LIMIT_VALUES = 4 << 20, 200_000
 """A manifest larger than this is refused before it is parsed."""
+ZIP_LIST_LIMIT_BYTES = 1 << 20
+TEMPERATURES = (0.001, 1000.0)
+"""Calibrating gives 0.01 to 100. Beyond, probabilities say nothing: all equal, or not even numbers."""
 
 
-def member_bytes(path: Path, name: str, limit: int | None = None) -> bytes:
+def member_bytes(path: Path, name: str, limit: int) -> bytes:
     """The bytes of one file of the bundle at `path` (folder or `.zip`), at most `limit` of them.
 
-    Raises FileNotFoundError when it is not there, BundleError when it is larger or compressed, and what
-    reading a damaged file raises (OSError, zipfile.BadZipFile, RuntimeError, EOFError, ValueError).
+    Raises FileNotFoundError when it is not there, BundleError when it is compressed, and what reading a
+    damaged or hostile file raises (OSError, zipfile.BadZipFile, RuntimeError, EOFError, ValueError).
     """
     if path.is_dir():
-        file = path / name
-        _require_size(file.stat().st_size, path, name, limit)
-        return file.read_bytes()
-    with zipfile.ZipFile(path) as archive:
-        try:
-            member = archive.getinfo(name)
-        except KeyError:
-            raise FileNotFoundError(errno.ENOENT, "no such file in the archive", name) from None
-        # Stored members cannot expand beyond the file they lie in.
-        if member.compress_type != zipfile.ZIP_STORED:
-            raise BundleError(f"{path}: {name} is compressed; bundles are stored uncompressed (zip -0)")
-        _require_size(member.file_size, path, name, limit)
+        return read_regular(path / name, limit)
+    with open_regular(path) as stream, _opened_zip(stream) as archive:
+        member = _zip_member(archive, path, name)
+        if member.file_size > limit:
+            raise ValueError(f"{name} has {member.file_size:,} bytes, more than {limit:,}")
         return archive.read(name)
 
 
-def _require_size(size: int, path: Path, name: str, limit: int | None) -> None:
-    if limit is not None and size > limit:
-        raise BundleError(f"{path}: {name} has {size} bytes, more than {limit}")
+def member_size(path: Path, name: str) -> int:
+    """How many bytes a file of the bundle has, by the folder or the archive. Raises as `member_bytes`."""
+    if path.is_dir():
+        return (path / name).stat().st_size
+    with open_regular(path) as stream, _opened_zip(stream) as archive:
+        return _zip_member(archive, path, name).file_size
+
+
+def _zip_member(archive: zipfile.ZipFile, path: Path, name: str) -> zipfile.ZipInfo:
+    try:
+        member = archive.getinfo(name)
+    except KeyError:
+        raise FileNotFoundError(errno.ENOENT, "no such file in the archive", name) from None
+    # Stored members cannot expand beyond the file they lie in.
+    if member.compress_type != zipfile.ZIP_STORED:
+        raise BundleError(f"{path}: {name} is compressed; bundles are stored uncompressed (zip -0)")
+    return member
+
+
+class _Listed(io.RawIOBase):
+    """A file whose list of members, which zipfile reads at once, may not be longer than a bundle needs."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        super().__init__()
+        self._stream, self.limit = stream, ZIP_LIST_LIMIT_BYTES
+
+    def read(self, size: int = -1) -> bytes:
+        """As of any file. Raises ValueError beyond `limit`."""
+        data = self._stream.read(self.limit + 1 if size < 0 else min(size, self.limit + 1))
+        if len(data) > self.limit:
+            raise ValueError(f"its list of files has more than {self.limit:,} bytes")
+        return data
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """As of any file."""
+        return self._stream.seek(offset, whence)
+
+    def tell(self) -> int:
+        """As of any file."""
+        return self._stream.tell()
+
+    def seekable(self) -> bool:
+        """As of any file."""
+        return True
+
+
+@contextmanager
+def _opened_zip(stream: BinaryIO) -> Iterator[zipfile.ZipFile]:
+    listed = _Listed(stream)
+    with zipfile.ZipFile(cast(BinaryIO, listed)) as archive:
+        listed.limit = sys.maxsize - 1  # the sizes of members are looked at before they are read
+        yield archive
 
 
 def manifest_bytes(path: Path) -> bytes:
@@ -60,38 +108,42 @@ def read_manifest(path: Path) -> dict[str, Any]:
         raise BundleError(f"{path} is not a bundle: {MANIFEST_FILE} is missing") from error
     except (OSError, zipfile.BadZipFile, RuntimeError, EOFError, ValueError) as error:
         raise BundleError(f"{path} cannot be read as a bundle: {error}") from error
-    try:
-        return parse_manifest(data, path)
-    except (ValueError, LookupError, TypeError, ArithmeticError, RecursionError) as error:
-        reason = f"{MANIFEST_FILE}: {type(error).__name__}: {first_line(error)}"
-        raise BundleError(f"{path} is not a usable bundle: {reason}") from error
+    return parse_manifest(data, path)
 
 
 def parse_manifest(data: bytes, path: Path) -> dict[str, Any]:
     """The manifest in `data`, of the bundle at `path`.
 
-    Raises BundleError for a schema that this version does not read, and for everything else that is wrong
-    what parsing and comparing raise (ValueError, LookupError, TypeError, ArithmeticError, RecursionError).
+    Raises BundleError for what is no manifest, has a schema that this version does not read, or a value of
+    the wrong kind or beyond its range.
     """
-    manifest: dict[str, Any] = parse_json(data, MANIFEST_LIMIT_VALUES)
+    try:
+        manifest = parse_json(data, MANIFEST_LIMIT_VALUES, finite=True)
+    except (ValueError, RecursionError) as error:
+        raise _unusable(path, f"is not JSON of finite numbers ({first_line(error)})") from error
+    if not isinstance(manifest, dict):
+        raise _unusable(path, f"must be an object, not {type(manifest).__name__}")
+    if "schema" not in manifest:
+        raise _unusable(path, "says no schema: it is of another tool, or was changed")
     schema = manifest["schema"]
-    if schema not in (SCHEMA, LABELS_SCHEMA):
+    if type(schema) is not int or schema not in (SCHEMA, LABELS_SCHEMA):
         raise BundleError(
             f"{path} has schema {schema!r:.60}; this version reads schema {SCHEMA} and {LABELS_SCHEMA}: "
             "update inception"
         )
-    _check_kinds(manifest)
+    for problem, wrong in _problems(manifest):
+        if wrong:
+            raise _unusable(path, problem)
     return manifest
 
 
+def _unusable(path: Path, problem: str) -> BundleError:
+    return BundleError(f"{path} is not a usable bundle: {MANIFEST_FILE} {problem}; restore it")
+
+
 def thresholds_of(manifest: dict[str, Any]) -> tuple[float, ...] | None:
-    """One number in 0..1 for each label where an image may have several, else None. Raises ValueError."""
-    if manifest["schema"] == SCHEMA:
-        return None
-    values = tuple(map(float, manifest["thresholds"]))
-    if len(values) != len(manifest["labels"]) or not all(0.0 <= value <= 1.0 for value in values):
-        raise ValueError("thresholds must be one number in 0..1 for each label")
-    return values
+    """One number in 0..1 for each label where an image may have several, else None."""
+    return None if manifest["schema"] == SCHEMA else tuple(map(float, manifest["thresholds"]))
 
 
 def require_one_label(thresholds: tuple[float, ...] | None, purpose: str) -> None:
@@ -111,24 +163,36 @@ def answers_several(path: Path) -> bool:
         return False
 
 
-def _check_kinds(manifest: dict[str, Any]) -> None:
-    """Raise ValueError for a value of the wrong kind."""
-    labels, threshold = manifest["labels"], manifest["unknown_threshold"]
-    objects = {key: manifest[key] for key in ("network", "preprocess", "provenance", "metrics")}
-    for outer, inner in (("network", "arguments"), ("provenance", "recipe"), ("provenance", "versions")):
-        if isinstance(objects[outer], dict):
-            objects[f"{outer}.{inner}"] = objects[outer].get(inner, {})
-    problems = {f"{key} must be an object": not isinstance(value, dict) for key, value in objects.items()}
-    problems |= {
-        "labels must be a list of texts": not isinstance(labels, list)
-        or not labels
-        or not all(isinstance(label, str) for label in labels),
-        "temperature must be a positive number": not 0.0 < float(manifest["temperature"]) < math.inf,
-        "unknown_threshold must be null or in 0..1": threshold is not None
-        and not 0.0 <= float(threshold) <= 1.0,
-    }
-    for message, wrong in problems.items():
-        if wrong:
-            raise ValueError(message)
-    if not isinstance(manifest["network"]["name"], str):
-        raise TypeError("network.name must be text")
+def _problems(manifest: dict[str, Any]) -> Iterator[tuple[str, bool]]:
+    """What may be wrong with the values, in words, and whether it is; each relies on those before it."""
+    for key in ("network", "preprocess", "provenance", "metrics"):
+        yield f"must have an object {key!r}", not isinstance(manifest.get(key), dict)
+    network, provenance = manifest["network"], manifest["provenance"]
+    yield "must name its network", not isinstance(network.get("name"), str)
+    yield "must have the network's arguments, an object", not isinstance(network.get("arguments"), dict)
+    for key in ("recipe", "versions"):
+        yield f"must have an object as provenance.{key}", not isinstance(provenance.get(key, {}), dict)
+    labels = manifest.get("labels")
+    yield "must have labels, a list of texts", not (isinstance(labels, list) and labels)
+    yield "must have labels that are texts", not all(isinstance(label, str) for label in manifest["labels"])
+    yield "must have the weights' checksum, a text", not isinstance(manifest.get("weights_sha256"), str)
+    low, high = TEMPERATURES
+    yield f"must have a temperature in {low}..{high}", not _within(manifest.get("temperature"), low, high)
+    yield "must say whether it has an unknown_threshold", "unknown_threshold" not in manifest
+    threshold = manifest["unknown_threshold"]
+    yield (
+        "must have null or a number in 0..1 as unknown_threshold",
+        not (threshold is None or _within(threshold, 0.0, 1.0)),
+    )
+    if manifest["schema"] == LABELS_SCHEMA:
+        thresholds = manifest.get("thresholds")
+        numbers = thresholds if isinstance(thresholds, list) else []
+        yield (
+            "must have thresholds, one number in 0..1 for each label",
+            len(numbers) != len(manifest["labels"]) or not all(_within(value, 0.0, 1.0) for value in numbers),
+        )
+
+
+def _within(value: Any, low: float, high: float) -> bool:
+    """Whether it is a number of the range; a truth value is none."""
+    return type(value) in (int, float) and low <= value <= high
