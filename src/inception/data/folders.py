@@ -304,8 +304,8 @@ def _levels(keys: Sequence[str], options: ReadOptions) -> list[str]:
     """A sentence where class folders hold several folders each."""
     inner: defaultdict[str, set[str]] = defaultdict(set)
     for key in keys:
-        parts = key.split("/")
-        if len(parts) > 2:
+        if key.count("/") > 1:
+            parts = key.split("/")
             inner[parts[0]].add(parts[-2])
     folders = {name for names in inner.values() for name in names}
     divided = {split_named(name) is not None or name.lower() in CONTAINERS for name in folders}
@@ -333,6 +333,8 @@ def _inner_splits(
     labelled: list[tuple[str, str, str | None]],
 ) -> tuple[list[tuple[str, str, str | None]], list[str]]:
     """`class/{train,test}/...`: where every folder in every class is a split, it is the images' split."""
+    if any(key.count("/") < 2 for key, _, _ in labelled):
+        return labelled, []
     seconds = {parts[1] if len(parts := key.split("/")) > 2 else "" for key, _, _ in labelled}
     if len(seconds) < 2 or (named := splits_of(seconds)) is None:
         return labelled, []

@@ -26,7 +26,7 @@ _SHOWN = 3
 def set_aside(keys: Sequence[str]) -> tuple[list[str], dict[str, list[str]]]:
     """The images that remain, and why others are left out: masks beside images, copies of the whole set."""
     children: defaultdict[str, set[str]] = defaultdict(set)
-    for folder in {posixpath.dirname(key) for key in keys}:
+    for folder in {key.rpartition("/")[0] for key in keys}:
         parts = folder.split("/")
         for depth in range(len(parts)):
             children["/".join(parts[:depth])].add(parts[depth])

@@ -6,7 +6,6 @@ floats from a batch of those. Between the two, images stay 8-bit: small to cache
 PyTorch is imported where tensors are made: an optimised bundle answers without it.
 """
 
-import math
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -37,6 +36,8 @@ CHUNK_VALUES = 1 << 17
 """Values normalised at a time on a CPU: half a megabyte of float32."""
 CHANNELS = {"RGB": 3, "BGR": 3, "L": 1}
 MAX_SIDE = 4096
+MOST = 1e4
+"""Beyond it, numbers of mean and std (and below its inverse) give answers that are not numbers."""
 MAX_RESIZED_PIXELS = 1 << 26
 """The rule `shortest` makes no intermediate picture larger than this (200 MB)."""
 
@@ -55,7 +56,7 @@ class Preprocess:
         interpolation: resampling filter, always antialiased (Pillow's convention).
         color: channel order, or `L` for one grey channel.
         value_range: what the byte 255 becomes before mean and std: 1.0 or 255.0.
-        mean, std: per channel, in units of `value_range`.
+        mean, std: per channel, in units of `value_range`; in -10000..10000 and 0.0001..10000.
         fill: byte value of the padding of `pad`, in 0..255.
         bits: depth of the values of grey images stored in 16 bits, as for `decode_image`.
     """
@@ -73,8 +74,11 @@ class Preprocess:
     bits: int = 0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "mean", tuple(float(value) for value in self.mean))
-        object.__setattr__(self, "std", tuple(float(value) for value in self.std))
+        for name in ("mean", "std"):
+            values = getattr(self, name)
+            if isinstance(values, str) or any(isinstance(value, str | bool) for value in values):
+                raise UsageError(f"impossible preprocessing: {name} must be numbers")
+            object.__setattr__(self, name, tuple(float(value) for value in values))
         _check(self)
 
     @property
@@ -200,7 +204,7 @@ def to_tensor(image: Image.Image, color: Color) -> "Tensor":
 
 def _check(preprocess: Preprocess) -> None:
     sides = (preprocess.height, preprocess.width)
-    numbers = (*preprocess.mean, *preprocess.std)
+    fractions = (preprocess.crop_fraction, preprocess.value_range)
     problems = {
         f"height and width must be whole numbers in 1..{MAX_SIDE}": not all(
             type(side) is int and 1 <= side <= MAX_SIDE for side in sides
@@ -209,14 +213,21 @@ def _check(preprocess: Preprocess) -> None:
         not in ("crop", "shortest", "squash", "pad"),
         f"interpolation must be one of {', '.join(RESAMPLING)}": preprocess.interpolation not in RESAMPLING,
         f"color must be one of {', '.join(CHANNELS)}": preprocess.color not in CHANNELS,
+        "crop_fraction and value_range must be numbers": not all(
+            isinstance(value, int | float) and not isinstance(value, bool) for value in fractions
+        ),
         "crop_fraction must be in 0.01..1": not 0.01 <= preprocess.crop_fraction <= 1.0,
         "value_range must be 1.0 or 255.0": preprocess.value_range not in (1.0, 255.0),
         "fill must be a whole number in 0..255": type(preprocess.fill) is not int
         or not 0 <= preprocess.fill <= 255,
         "bits must be 0 or a whole number in 8..16": type(preprocess.bits) is not int
         or (preprocess.bits != 0 and preprocess.bits not in BITS),
-        "std must be positive": any(value <= 0.0 for value in preprocess.std),
-        "mean and std must be finite": not all(math.isfinite(value) for value in numbers),
+        f"std must be positive, in {1.0 / MOST}..{MOST:.0f}": not all(
+            1.0 / MOST <= value <= MOST for value in preprocess.std
+        ),
+        f"mean must be finite, in -{MOST:.0f}..{MOST:.0f}": not all(
+            abs(value) <= MOST for value in preprocess.mean
+        ),
     }
     channels = CHANNELS.get(preprocess.color, len(preprocess.mean))
     problems[f"mean and std need {channels} values, one a channel"] = not (

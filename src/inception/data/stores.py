@@ -5,7 +5,6 @@ Every store is thread-safe and picklable: a worker process opens what it needs b
 
 import errno
 import os
-import posixpath
 import zlib
 from collections.abc import Iterable
 from pathlib import Path
@@ -61,10 +60,10 @@ def find_empty_folders(folders: set[str], files: Iterable[str]) -> list[str]:
     """Those of `folders` (without final `/`) below which no file is, sorted, each with a final `/`."""
     filled = {""}
     for name in files:
-        folder = posixpath.dirname(name)
+        folder = name.rpartition("/")[0]
         while folder not in filled:
             filled.add(folder)
-            folder = posixpath.dirname(folder)
+            folder = folder.rpartition("/")[0]
     return sorted(f"{folder}/" for folder in folders - filled)
 
 
