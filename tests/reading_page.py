@@ -82,20 +82,31 @@ def images_row(codes: list[str], folder: Path) -> tuple[str, str]:
 def weights_row(codes: list[str], folder: Path) -> tuple[str, str]:
     """What a weights file is imported as, and what is said of it; `W` stands for LeNet-5's tensors."""
     from inception.weights.importer import import_weights
+    from inception.weights.preprocessing import PreprocessChanges
 
     torch.manual_seed(0)
     plain = build_network("lenet5", num_classes=_CLASSES).state_dict()
-    codes, more = [code for code in codes if not code.startswith("--")], "--ema" in codes
-    name, content = codes[0], codes[1]
-    path = folder / name
+    given = dict(
+        code[2:].split(" ", 1) if " " in code else (code[2:], "") for code in codes if code[:2] == "--"
+    )
+    name, content = (code for code in codes if not code.startswith("--"))
+    path, options = folder / name, {"ema": True} if "ema" in given else {}
+    labels = folder / "labels.txt" if "labels" in given else None
+    if labels:
+        labels.write_text(given["labels"].replace(",", "\n"))
+    if "preprocess" in given:
+        options["preprocess"] = PreprocessChanges(given["preprocess"])
     words = {"W": plain, "torch": torch, "prefixed": lambda p: {p + k: v for k, v in plain.items()}}
     value = eval(content, words)
     path.write_bytes(value) if isinstance(value, bytes) else torch.save(value, path)
     try:
-        bundle, _ = import_weights(path, "lenet5", **({"ema": True} if more else {}))
+        bundle, _ = import_weights(path, "lenet5", labels, **options)
     except InceptionError as error:
         return "refused", _plain(str(error), folder)
-    remarks = bundle.provenance.get("remarks", [])
+    # What every import says, the page says once.
+    remarks = [
+        one for one in bundle.provenance.get("remarks", []) if "does not say its preprocessing" not in one
+    ]
     return f"{len(bundle.labels)} classes", _plain("; ".join(remarks), folder) or "–"
 
 

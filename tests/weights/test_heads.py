@@ -6,6 +6,7 @@ from torch import nn
 
 from inception.errors import UsageError, WeightsError
 from inception.nets.registry import build_network
+from inception.weights.heads import plain_head
 from inception.weights.importer import import_weights
 
 STATE = build_network("googlenet_bn", num_classes=4).state_dict()
@@ -162,3 +163,61 @@ def test_no_labels_of_imagenet_for_a_fresh_head(tmp_path):
     assert imported(tmp_path, FEATURES, partial="").labels[0] == "class 0"
     with pytest.raises(UsageError, match="no label file"):
         import_weights(tmp_path / "w.pth", "googlenet_bn", tmp_path / "none.txt")
+
+
+# Keras's, ONNX's
+
+
+def dense(name, inputs, outputs):
+    return {f"{name}/kernel": torch.randn(inputs, outputs), f"{name}/bias": torch.randn(outputs)}
+
+
+@pytest.mark.parametrize("name", ["dense_0", "predictions", "output", "my_classifier"])
+def test_keras_heads_of_any_name(name):
+    tensors = dense(name, 2048, 5)
+    found, _ = plain_head(tensors, "predictions", (), keras=True)
+    assert set(found) == {"predictions/kernel", "predictions/bias"}
+    assert torch.equal(found["predictions/kernel"], tensors[f"{name}/kernel"])
+
+
+@pytest.mark.parametrize(
+    "tensors, text",
+    [
+        (dense("dense_0", 2048, 64) | dense("dense_1", 64, 5), "more than one linear layer"),
+        (
+            dense("dense_0", 2048, 5) | {"batch_normalization_94/gamma": torch.ones(2048)},
+            "batch_normalization_94",
+        ),
+    ],
+)
+def test_keras_heads_of_more_layers_are_refused(tensors, text):
+    with pytest.raises(WeightsError, match=text):
+        plain_head(tensors, "predictions", (), keras=True)
+
+
+def test_a_layer_behind_the_last_one_of_an_onnx_file_is_refused(tmp_path):
+    onnx = pytest.importorskip("onnx")
+    state = build_network("lenet5", num_classes=4).state_dict()
+    layers = [name.removesuffix(".weight") for name in state if name.endswith("weight")]
+    arrays = {f"w{i}": state[f"{layer}.weight"].numpy() for i, layer in enumerate(layers)}
+    arrays |= {f"b{i}": state[f"{layer}.bias"].numpy() for i, layer in enumerate(layers)}
+    arrays |= {"w9": torch.randn(2, 4).numpy(), "b9": torch.randn(2).numpy()}
+
+    def write(numbers):
+        nodes = [
+            onnx.helper.make_node(
+                "Conv" if arrays[f"w{i}"].ndim == 4 else "Gemm",
+                [f"x{n}", f"w{i}", f"b{i}"],
+                [f"x{n + 1}"],
+                **({} if arrays[f"w{i}"].ndim == 4 else {"transB": 1}),
+            )
+            for n, i in enumerate(numbers)
+        ]
+        tensors = [onnx.numpy_helper.from_array(value, name) for name, value in arrays.items()]
+        graph = onnx.helper.make_graph(nodes, "g", [], [], tensors)
+        (tmp_path / "w.onnx").write_bytes(onnx.helper.make_model(graph).SerializeToString())
+        return import_weights(tmp_path / "w.onnx", "lenet5")
+
+    assert write(range(len(layers)))[1].complete
+    with pytest.raises(WeightsError, match="w9 comes behind the network's last"):
+        write([*range(len(layers)), 9])

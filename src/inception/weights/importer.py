@@ -32,7 +32,7 @@ from inception.weights.matching import (
     outputs_in_file,
 )
 from inception.weights.preprocessing import PREPROCESSING, PreprocessChanges, as_grey, in_words
-from inception.weights.sources.choose import choose_source, find, sources_of
+from inception.weights.sources.choose import choose_source, computed_layers, find, sources_of
 from inception.weights.sources.source import TORCH_FORMATS, Source
 
 LABEL_SUFFIXES = (".synsets.txt", ".labels.txt")
@@ -253,6 +253,17 @@ def _unwrapped(foreign: Foreign, sources: tuple[Source, ...], names: list[str]) 
     return replace(foreign, tensors=tensors), notes
 
 
+def _without_more_layers(foreign: Foreign, count: int) -> tuple[Foreign, list[str], str | None]:
+    """Where layers are matched by order: no layer may come behind the network's last one."""
+    more = foreign.layers[count:]
+    if not more:
+        return foreign, [], None
+    last = f"{foreign.layers[count - 1]}."
+    rest = {key: value for key, value in foreign.tensors.items() if not key.startswith(last)}
+    refusal = f"the head is more than one linear layer ({more[0]} comes behind the network's last): {ADVICE}"
+    return replace(foreign, tensors=rest), [], refusal
+
+
 def _with_plain_head(
     foreign: Foreign, source: Source, names: list[str]
 ) -> tuple[Foreign, list[str], str | None]:
@@ -261,7 +272,9 @@ def _with_plain_head(
     Returns also what was done, and why there is no such head; the tensors are then without any.
     """
     keras = foreign.format == "keras"
-    if "fc.weight" not in names or source.by_order or not (keras or foreign.format in TORCH_FORMATS):
+    if source.by_order:
+        return _without_more_layers(foreign, len(computed_layers(names)))
+    if "fc.weight" not in names or not (keras or foreign.format in TORCH_FORMATS):
         return foreign, [], None
     tensors = foreign.tensors if keras else plain_weights(foreign.tensors)
     found = (find(source, source.layers, key, tensors) for key in names if not key.startswith("fc."))

@@ -103,7 +103,8 @@ def split_average(
     Raises WeightsError where the names do not say which of the two is which.
     """
     roots = Counter(name.partition(".")[0] for name in tensors if "." in name).most_common(2)
-    if len(roots) < 2 or roots[1][1] < _TWIN_SHARE * len(tensors):
+    sizes = [count for _, count in roots]
+    if len(roots) < 2 or sizes[1] < _TWIN_SHARE * len(tensors) or sum(sizes) < _NEARLY_ALL * len(tensors):
         return tensors, None
     twins = {root: _inside(tensors, root) for root, _ in roots}
     first, second = (set(inside) for inside in twins.values())
