@@ -3,13 +3,15 @@
 import errno
 import hashlib
 import json
+import math
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from inception.errors import UsageError, WriteError
 
@@ -21,15 +23,62 @@ except ImportError:  # Windows has no such locks
 _CHUNK_BYTES = 1 << 20
 
 
-def parse_json(data: bytes, max_values: int) -> Any:
+def parse_json(data: bytes, max_values: int, finite: bool = False) -> Any:
     """The value that JSON text stands for, where the text is not trusted.
 
     Raises ValueError when it may hold more than `max_values` values: parsed, `[],[],[]…` takes forty times
-    the memory of the text.
+    the memory of the text. With `finite` also for NaN and numbers beyond the range of a float.
     """
     if sum(data.count(mark) for mark in (b",", b"[", b"{")) > max_values:
         raise ValueError(f"the JSON holds more than {max_values} values")
+    if finite:
+        return json.loads(data, parse_float=_finite, parse_constant=_finite)
     return json.loads(data)
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text:.20} is not a finite number")
+    return number
+
+
+@contextmanager
+def open_regular(path: Path) -> Iterator[BinaryIO]:
+    """`path` open for reading, where others may have put there what they like.
+
+    Raises OSError, and ValueError for what is no file: a pipe would never end, opening a device may do
+    anything. The file is looked at again once it is open, since it may have been replaced.
+    """
+    _require_regular(path.stat(), path)
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    with os.fdopen(os.open(path, flags), "rb") as stream:
+        _require_regular(os.fstat(stream.fileno()), path)
+        yield stream
+
+
+def _require_regular(found: os.stat_result, path: Path) -> None:
+    if not stat.S_ISREG(found.st_mode):
+        kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
+        kind = kinds.get(stat.S_IFMT(found.st_mode), "a device")
+        raise ValueError(f"{path.name} is {kind}, not a file")
+
+
+def read_regular(path: Path, limit: int) -> bytes:
+    """The content of a regular file of at most `limit` bytes; never more than one byte beyond is read.
+
+    Raises OSError, and ValueError for what is no file, or larger.
+    """
+    with open_regular(path) as stream:
+        size = os.fstat(stream.fileno()).st_size
+        # What is read is allocated at once: no more than the file has. Some have no size (/proc).
+        most = min(max(size, _CHUNK_BYTES), limit)
+        data = stream.read(most + 1) if size <= limit else b""
+    if max(size, len(data)) > limit:
+        raise ValueError(f"{path.name} has {max(size, len(data)):,} bytes, more than {limit:,}")
+    if len(data) > most:
+        raise ValueError(f"{path.name} grew while it was read")
+    return data
 
 
 def cache_folder(name: str) -> Path:

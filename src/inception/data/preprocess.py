@@ -77,7 +77,9 @@ class Preprocess:
         for name in ("mean", "std"):
             values = getattr(self, name)
             if isinstance(values, str) or any(isinstance(value, str | bool) for value in values):
-                raise UsageError(f"impossible preprocessing: {name} must be numbers")
+                raise UsageError(
+                    f"the preprocessing has values this version cannot use: {name} must be numbers"
+                )
             object.__setattr__(self, name, tuple(float(value) for value in values))
         _check(self)
 
@@ -205,6 +207,7 @@ def to_tensor(image: Image.Image, color: Color) -> "Tensor":
 def _check(preprocess: Preprocess) -> None:
     sides = (preprocess.height, preprocess.width)
     fractions = (preprocess.crop_fraction, preprocess.value_range)
+    numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in fractions)
     problems = {
         f"height and width must be whole numbers in 1..{MAX_SIDE}": not all(
             type(side) is int and 1 <= side <= MAX_SIDE for side in sides
@@ -213,10 +216,8 @@ def _check(preprocess: Preprocess) -> None:
         not in ("crop", "shortest", "squash", "pad"),
         f"interpolation must be one of {', '.join(RESAMPLING)}": preprocess.interpolation not in RESAMPLING,
         f"color must be one of {', '.join(CHANNELS)}": preprocess.color not in CHANNELS,
-        "crop_fraction and value_range must be numbers": not all(
-            isinstance(value, int | float) and not isinstance(value, bool) for value in fractions
-        ),
-        "crop_fraction must be in 0.01..1": not 0.01 <= preprocess.crop_fraction <= 1.0,
+        "crop_fraction and value_range must be numbers": not numbers,
+        "crop_fraction must be in 0.01..1": numbers and not 0.01 <= preprocess.crop_fraction <= 1.0,
         "value_range must be 1.0 or 255.0": preprocess.value_range not in (1.0, 255.0),
         "fill must be a whole number in 0..255": type(preprocess.fill) is not int
         or not 0 <= preprocess.fill <= 255,

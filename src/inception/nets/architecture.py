@@ -111,6 +111,11 @@ def _build(
 ) -> Network:
     if width <= 0:
         raise ValueError(f"width must be positive, not {width}")
+    for name, share in (("dropout", dropout), ("aux_dropout", aux_dropout)):
+        if share is not None and not 0.0 <= share < 1.0:
+            raise ValueError(f"{name} must be in 0..1, less than 1, not {share!r:.60}")
+    if bn_eps is not None and not 0.0 < bn_eps <= 1.0:
+        raise ValueError(f"bn_eps must be in 0..1, more than 0, not {bn_eps!r:.60}")
     if stem not in ("large", "small"):
         raise ValueError(f"stem must be 'large' (224x224) or 'small' (32x32), not {stem!r:.60}")
     small = stem == "small"

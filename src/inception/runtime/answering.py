@@ -190,8 +190,9 @@ def best_scores(
 
 def softmax(logits: Logits, temperature: float) -> NDArray[np.float32]:
     """Logits float32 N x K in, probabilities float32 N x K out: softmax(logits / temperature) of each row."""
-    scaled = logits / np.float32(temperature)
-    powers = np.exp(scaled - scaled.max(axis=1, keepdims=True))
+    # The largest is taken off first: however large they are, the quotients do not overflow.
+    with np.errstate(over="ignore"):
+        powers = np.exp((logits - logits.max(axis=1, keepdims=True)) / np.float32(temperature))
     probabilities: NDArray[np.float32] = powers / powers.sum(axis=1, keepdims=True)
     return probabilities
 

@@ -13,8 +13,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from inception.errors import BundleError
-from inception.weights.manifest import member_bytes
+from inception.errors import BundleError, first_line
+from inception.files import parse_json
+from inception.weights.manifest import MANIFEST_LIMIT_BYTES, WEIGHTS_FILE, member_bytes, member_size
 
 PLAN_SCHEMA = 1
 FOLDER, PLAN_FILE = "runtime", "plan.json"
@@ -29,7 +30,9 @@ ARTEFACTS: dict[str, tuple[str, ...]] = {
 }
 """Files each engine reads. The names are fixed, so that a plan cannot point outside its bundle."""
 PRECISIONS = ("float32", "bfloat16", "int8")
-_LIMIT_BYTES = 1 << 20
+_LIMIT_BYTES, _LIMIT_VALUES = 1 << 20, 1 << 16
+DESCRIPTION_LIMIT_BYTES, SLACK_BYTES, MOST_BYTES = 32 << 20, 64 << 20, 4 << 30
+"""Of a description; what weights may have beyond eight times those of the bundle; and of any file."""
 
 
 @dataclass(frozen=True)
@@ -79,27 +82,30 @@ def read_plan(path: Path) -> tuple[Plan, dict[str, bytes]] | None:
 
     Raises BundleError for a plan that is damaged, or of a newer version.
     """
-    text = read_member(path, f"{FOLDER}/{PLAN_FILE}")
+    text = read_member(path, f"{FOLDER}/{PLAN_FILE}", _LIMIT_BYTES)
     if text is None:
         return None
     try:
         plan = _parse(text)
         contents = {name: _verified(path, name, plan.files[name]) for name in ARTEFACTS[plan.engine]}
-    except (ValueError, LookupError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
         raise BundleError(
-            f"{path}: {FOLDER}/{PLAN_FILE} is damaged ({type(error).__name__}: {error}); "
-            "optimise the bundle again"
+            f"{path}: {FOLDER}/{PLAN_FILE} is damaged ({first_line(error):.200}); optimise the bundle again"
         ) from error
     return plan, contents
 
 
 def _parse(text: bytes) -> Plan:
-    if len(text) > _LIMIT_BYTES:
-        raise ValueError(f"more than {_LIMIT_BYTES} bytes")
-    values = json.loads(text)
-    if values.pop("schema") != PLAN_SCHEMA:
+    values = parse_json(text, _LIMIT_VALUES, finite=True)
+    if not isinstance(values, dict) or values.pop("schema", None) != PLAN_SCHEMA:
         raise ValueError("it has another schema than this version reads")
+    if not {"engine", "precision", "threads", "batch"} <= values.keys() <= Plan.__dataclass_fields__.keys():
+        raise ValueError("it has other values than this version writes")
     plan = Plan(**values)
+    kinds = {"files": dict, "measured": list, "judged": dict, "machine": dict, "skipped": dict}
+    for name, kind in kinds.items():
+        if name in values and not isinstance(values[name], kind):
+            raise ValueError(f"{name} is of the wrong kind")
     if plan.engine not in ARTEFACTS or plan.precision not in PRECISIONS:
         raise ValueError(f"unknown engine {plan.engine!r:.60} or precision {plan.precision!r:.60}")
     if not all(type(value) is int and 1 <= value <= 4096 for value in (plan.threads, plan.batch)):
@@ -108,16 +114,29 @@ def _parse(text: bytes) -> Plan:
 
 
 def _verified(path: Path, name: str, digest: str) -> bytes:
-    content = read_member(path, f"{FOLDER}/{name}")
+    limit = DESCRIPTION_LIMIT_BYTES if name.endswith((".json", ".xml")) else _most_bytes(path)
+    content = read_member(path, f"{FOLDER}/{name}", limit)
     if content is None or hashlib.sha256(content).hexdigest() != digest:
         raise ValueError(f"{name} is missing or does not match its checksum")
     return content
 
 
-def read_member(path: Path, name: str) -> bytes | None:
-    """The bytes of one file of the bundle at `path` (folder or `.zip`); None when it is not there."""
+def _most_bytes(path: Path) -> int:
+    """What an engine's form of the weights can take: transformed kernels have four times the numbers."""
     try:
-        return member_bytes(path, name)
+        size = member_size(path, WEIGHTS_FILE)
+    except FileNotFoundError:
+        size = 0
+    return min(8 * size + SLACK_BYTES, MOST_BYTES)
+
+
+def read_member(path: Path, name: str, limit: int = MANIFEST_LIMIT_BYTES) -> bytes | None:
+    """The bytes of one file of the bundle at `path` (folder or `.zip`); None when it is not there.
+
+    Raises BundleError when it has more than `limit` bytes, or is no file.
+    """
+    try:
+        return member_bytes(path, name, limit)
     except OSError:
         return None
     except (zipfile.BadZipFile, RuntimeError, EOFError, ValueError) as error:

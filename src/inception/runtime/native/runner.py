@@ -236,7 +236,7 @@ class _Description(NamedTuple):
 
 
 def _parsed(description: bytes) -> _Description:
-    values = parse_json(description, MOST_JSON_VALUES)
+    values = parse_json(description, MOST_JSON_VALUES, finite=True)
     if values["schema"] != SCHEMA:
         raise ValueError("it has another schema than this version reads")
     channels, height, width = values["pixels"]
