@@ -50,7 +50,11 @@ def full(bundle_path, pictures, tmp_path_factory) -> Iterator[Served]:
 def request(
     path: str = "/classify", *headers: str, body: bytes = BODY, length: int | None = None, token: str = TOKEN
 ) -> bytes:
-    lines = [f"POST {path} HTTP/1.1", "Host: x", f"Content-Length: {len(body) if length is None else length}"]
+    lines = [
+        f"POST {path} HTTP/1.1",
+        "Host: localhost",
+        f"Content-Length: {len(body) if length is None else length}",
+    ]
     return "\r\n".join((*lines, f"Authorization: Bearer {token}", *headers, "", "")).encode() + body
 
 
@@ -111,7 +115,7 @@ def test_bodies_that_come_late_or_in_pieces_are_skipped(connection):
     for start in range(len(whole) - 2000, len(whole), 500):
         connection.sendall(whole[start : start + 500])
         time.sleep(0.01)
-    connection.sendall(b"GET /v2/health/live HTTP/1.1\r\nHost: x\r\n\r\n")
+    connection.sendall(b"GET /v2/health/live HTTP/1.1\r\nHost: localhost\r\n\r\n")
     assert answer(connection)[0] == 200
     # The end of one body and the next request in one piece; and a head in two.
     connection.sendall(whole[:-10])
@@ -137,7 +141,7 @@ def test_bodies_that_come_late_or_in_pieces_are_skipped(connection):
         (request("/classify", " folded"), 401),
         (request(length=-1), 400),
         (request("/models"), 405),
-        (request().replace(b"Host: x\r\n", b""), 400),
+        (request().replace(b"Host: localhost\r\n", b""), 400),
         (request().replace(b"POST", b"PUT"), 405),
     ],
 )

@@ -17,6 +17,7 @@ from PIL import Image
 from servers import TOKEN, Serve, Served, multipart
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
+POST = b"POST /classify HTTP/1.1\r\nHost: localhost\r\n"
 
 
 @contextlib.contextmanager
@@ -168,10 +169,10 @@ def test_a_token_opens_all_but_probes_and_the_page(guarded: Served, pictures):
 
 def test_bodies_over_the_limit_are_refused_before_they_are_read(small: Served):
     with connected(small) as connection:
-        connection.sendall(b"POST /classify HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999\r\n\r\n")
+        connection.sendall(POST + b"Content-Length: 99999999999\r\n\r\n")
         assert connection.recv(4096).startswith(b"HTTP/1.1 413")
     with connected(small) as connection:  # no announced length
-        connection.sendall(b"POST /classify HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+        connection.sendall(POST + b"Transfer-Encoding: chunked\r\n\r\n")
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             for _ in range(20):
                 connection.sendall(b"2710\r\n" + b"x" * 10_000 + b"\r\n")
@@ -188,14 +189,14 @@ def test_parts_pixels_json_and_headers_have_limits(small: Served, pictures):
     assert (reply.status, "10" in reply.json()["error"]) == (413, True)
     assert small.ask("POST", "/v2/models/shapes/infer", b" " * 60_000).status == 413
     with connected(small) as connection:
-        connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n" + b"X: " + b"y" * 40_000)
+        connection.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n" + b"X: " + b"y" * 40_000)
         assert connection.recv(4096).startswith((b"HTTP/1.1 400", b"HTTP/1.1 431"))
 
 
 def test_slow_clients_are_let_go(small: Served, pictures):
     with connected(small) as headers, connected(small) as body, connected(small) as silent:
         headers.sendall(b"GET / HTTP/1.1\r\nHo")
-        body.sendall(b"POST /classify HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nx")
+        body.sendall(POST + b"Content-Length: 1000\r\n\r\nx")
         start = time.monotonic()
         assert read_all(body).startswith(b"HTTP/1.1 408")
         assert read_all(headers) == b""
@@ -207,22 +208,20 @@ def test_slow_clients_are_let_go(small: Served, pictures):
 def test_lying_lengths_half_closed_and_killed_connections(small: Served, pictures):
     data = pictures[0].read_bytes()
     with connected(small) as connection:  # more bytes than announced: the rest is no request
-        connection.sendall(b"POST /classify HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n" + data)
+        connection.sendall(POST + b"Content-Length: 2\r\n\r\n" + data)
         assert b"HTTP/1.1 415" in read_all(connection)
     with connected(small) as connection:  # fewer, and no more will come
-        connection.sendall(b"POST /classify HTTP/1.1\r\nHost: x\r\nContent-Length: 5000\r\n\r\n" + data[:100])
+        connection.sendall(POST + b"Content-Length: 5000\r\n\r\n" + data[:100])
         connection.shutdown(socket.SHUT_WR)
         assert read_all(connection)[:12] in (b"", b"HTTP/1.1 400")
     for length in (b"-1", b"1e3", b"0x10", b"1, 2", b"\xb2"):
         with connected(small) as connection:
-            connection.sendall(
-                b"POST /classify HTTP/1.1\r\nHost: x\r\nContent-Length: " + length + b"\r\n\r\n"
-            )
+            connection.sendall(POST + b"Content-Length: " + length + b"\r\n\r\n")
             assert connection.recv(4096).startswith(b"HTTP/1.1 400")
     for _ in range(20):
         with connected(small) as connection:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")  # reset on close
-            head = f"POST /classify HTTP/1.1\r\nHost: x\r\nContent-Length: {len(data)}\r\n\r\n".encode()
+            head = POST + f"Content-Length: {len(data)}\r\n\r\n".encode()
             connection.sendall(head + data)
     time.sleep(0.3)  # the server notices that they are gone
     assert is_well(small, data)
@@ -246,14 +245,14 @@ def test_connections_are_limited(small: Served, pictures):
         b"GET\r\n\r\n",
         b"GET / HTTP/9.9\r\n\r\n",
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
-        b"GET http://other.example/ HTTP/1.1\r\nHost: x\r\n\r\n",
-        b"OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n",
-        b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
-        b"POST /classify HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
-        b"POST /classify HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip\r\n\r\n",
-        b"POST /classify HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
-        b"GET /%00%ff%2e HTTP/1.1\r\nHost: x\r\n\r\n",
-        b"GET /classify?top=%ff HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET http://other.example/ HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"OPTIONS * HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
+        POST + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n",
+        POST + b"Transfer-Encoding: gzip\r\n\r\n",
+        POST + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\nab",
+        b"GET /%00%ff%2e HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"GET /classify?top=%ff HTTP/1.1\r\nHost: localhost\r\n\r\n",
     ],
 )
 def test_what_is_hardly_http(small: Served, pictures, garbage):
@@ -261,7 +260,7 @@ def test_what_is_hardly_http(small: Served, pictures, garbage):
         connection.sendall(garbage)
         connection.settimeout(5)
         reply = connection.recv(4096)
-        assert not reply.startswith(b"HTTP/1.1 5")
+        assert not reply.startswith(b"HTTP/1.1 5") or reply.startswith(b"HTTP/1.1 501")
     assert is_well(small, pictures[0].read_bytes())
 
 

@@ -19,6 +19,14 @@ _NEEDED = ("starlette", "uvicorn", "h11", "python_multipart", "prometheus_client
     "--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0: every one."
 )
 @click.option(
+    "--allow-host",
+    "allow_hosts",
+    multiple=True,
+    metavar="NAME",
+    help="Name under which clients may ask, beside localhost, and addresses if --host is one of others; "
+    "may be repeated; '*': every name.",
+)
+@click.option(
     "--token-file", type=click.Path(path_type=Path), help="File whose text clients must send as bearer token."
 )
 @click.option("--device", default="auto", show_default=True)

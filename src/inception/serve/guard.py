@@ -10,6 +10,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from inception.serve.hosts import Hosts
 from inception.serve.logs import log_event
 from inception.serve.metrics import Metrics
 from inception.serve.models import Models
@@ -42,6 +43,7 @@ class Guard:
     def __init__(self, app: ASGIApp, models: Models, settings: Settings, metrics: Metrics) -> None:
         self._app, self._models, self._metrics = app, models, metrics
         self._token = settings.token.encode() if settings.token else None
+        self._hosts = Hosts(settings)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request; scopes other than HTTP are not served."""
@@ -70,6 +72,8 @@ class Guard:
 
     def _refusal(self, scope: Scope, headers: Headers) -> JSONResponse | None:
         path: str = scope["path"]
+        if not self._hosts.accepts(headers.get("host")):
+            return JSONResponse({"error": self._hosts.refusal()}, 421)
         if scope["method"] == "POST" and headers.get("sec-fetch-site") == "cross-site":
             return JSONResponse({"error": "requests from pages of other sites are not answered"}, 403)
         if self._token is None or path in _OPEN or path.startswith(_OPEN_PREFIX):

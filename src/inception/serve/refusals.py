@@ -12,6 +12,7 @@ import time
 from email.utils import formatdate
 
 from inception.serve.guard import SECURITY_HEADERS, record, request_id_of
+from inception.serve.hosts import Hosts
 from inception.serve.metrics import Metrics
 from inception.serve.models import Models
 from inception.serve.settings import RequestError, Settings
@@ -33,6 +34,7 @@ class Refuser:
 
     def __init__(self, models: Models, settings: Settings, metrics: Metrics) -> None:
         self._models, self._settings, self._metrics = models, settings, metrics
+        self._hosts = Hosts(settings)
         self._token = b"Bearer " + settings.token.encode() if settings.token else None
 
     def refuse(self, data: bytes, client: str | None) -> tuple[bytes, int] | None:
@@ -71,6 +73,8 @@ class Refuser:
         return None
 
     def _allowed(self, headers: dict[bytes, bytes]) -> bool:
+        if not self._hosts.accepts(headers[b"host"].decode("latin-1")):
+            return False
         shown = headers.get(b"authorization", b"")
         return self._token is None or hmac.compare_digest(shown, self._token)
 

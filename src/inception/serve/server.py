@@ -1,4 +1,4 @@
-"""The HTTP server around the application: connections within limits, and a life in good order."""
+"""The HTTP server around the application: a life in good order."""
 
 import asyncio
 import contextlib
@@ -7,113 +7,19 @@ import socket
 from collections.abc import Sequence
 from types import FrameType
 
-import h11
 import uvicorn
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from inception.errors import InceptionError, UsageError
 from inception.serve.app import build_app
+from inception.serve.connections import MAX_HEADER_BYTES, bounded_protocol
 from inception.serve.logs import log_event
 from inception.serve.metrics import Metrics
 from inception.serve.models import Models, Source
 from inception.serve.refusals import Refuser
 from inception.serve.settings import Settings
 
-MAX_HEADER_BYTES = 16 << 10
 _BACKLOG = 1024
 _SETTLE_SECONDS = 0.2
-_LAST_BYTES_SECONDS = 30.0
-_TOO_MANY = (
-    b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nRetry-After: 1\r\n"
-    b"Connection: close\r\nContent-Length: 42\r\n\r\n"
-    b'{"error": "there are too many connections"}'
-)
-
-
-class Refusing(H11Protocol):
-    """uvicorn's connection, with quick refusals between its requests.
-
-    Attributes:
-        to_skip: bytes still to come of a body that has been refused.
-    """
-
-    to_skip = 0
-
-    def unrefused(self, data: bytes, refuser: Refuser) -> bytes | None:
-        """What the usual way must see of `data`; None: nothing, because it is refused or was."""
-        if self.to_skip:
-            skipped = min(self.to_skip, len(data))
-            self.to_skip, data = self.to_skip - skipped, data[skipped:]
-            if not data:
-                return None
-        between = self.cycle is None or self.cycle.response_complete
-        if not between or self.conn.their_state is not h11.IDLE or self.conn.trailing_data[0]:
-            return data
-        if self.flow.write_paused or self.transport.is_closing():
-            return data
-        refused = refuser.refuse(data, self.client[0] if self.client else None)
-        if refused is None:
-            return data
-        answer, self.to_skip = refused
-        self._unset_keepalive_if_required()
-        self.transport.write(answer)
-        return None
-
-
-def bounded_protocol(settings: Settings, refuser: Refuser) -> type[H11Protocol]:
-    """A connection that does not wait for ever for a client that sends or reads nothing."""
-
-    class Bounded(Refusing):
-        """A connection with a limit on connections and on the time between requests."""
-
-        _patience: asyncio.TimerHandle | None = None
-
-        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-            """A client connects."""
-            super().connection_made(transport)
-            if len(self.connections) > settings.max_connections:
-                transport.write(_TOO_MANY)
-                transport.close()
-            self._wait_for_request(settings.header_seconds)
-
-        def connection_lost(self, exc: Exception | None) -> None:
-            """The connection has ended."""
-            self._stop_waiting()
-            super().connection_lost(exc)
-
-        def data_received(self, data: bytes) -> None:
-            """Bytes from the client."""
-            skipping = self.to_skip
-            if (rest := self.unrefused(data, refuser)) is None:
-                if not (skipping and self.to_skip):  # a refusal, or the end of its body
-                    self._wait_for_request(settings.header_seconds)
-                return
-            before = self.cycle
-            try:
-                super().data_received(rest)
-            except h11.LocalProtocolError:  # nonsense in the middle of a request that is being answered
-                self.transport.abort()
-            if self.cycle is not before:
-                self._stop_waiting()
-
-        def on_response_complete(self) -> None:
-            """An answer has been handed to the transport."""
-            before = self.cycle
-            super().on_response_complete()
-            if self.cycle is before:
-                closing = self.transport.is_closing()
-                self._wait_for_request(_LAST_BYTES_SECONDS if closing else settings.header_seconds)
-
-        def _wait_for_request(self, seconds: float) -> None:
-            self._stop_waiting()
-            self._patience = self.loop.call_later(seconds, self.transport.abort)
-
-        def _stop_waiting(self) -> None:
-            if self._patience is not None:
-                self._patience.cancel()
-                self._patience = None
-
-    return Bounded
 
 
 class Server(uvicorn.Server):
@@ -126,7 +32,7 @@ class Server(uvicorn.Server):
     def __init__(self, models: Models, settings: Settings, metrics: Metrics) -> None:
         config = uvicorn.Config(
             build_app(models, settings, metrics),
-            http=bounded_protocol(settings, Refuser(models, settings, metrics)),
+            http=bounded_protocol(settings, Refuser(models, settings, metrics), metrics),
             ws="none",
             loop="asyncio",
             lifespan="off",

@@ -1,12 +1,14 @@
 """What a server is told, and how it says no."""
 
-from collections.abc import Mapping
+import ipaddress
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from inception.errors import UsageError
 
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 MIN_TOKEN_LENGTH = 16
+_HOST_NAME = re.compile(r"\*|[A-Za-z0-9._-]+|[0-9A-Fa-f]*(?:::?[0-9A-Fa-f.]*){2,}")
 
 
 @dataclass(frozen=True)
@@ -15,6 +17,7 @@ class Settings:
 
     Attributes:
         host, port: where it listens; port 0 takes a free one.
+        allow_hosts: names in a request's Host header under which it answers as well, see `hosts.Hosts`.
         token: what a client must show as `Authorization: Bearer …`, or None.
         device, precision, threads: how networks run, as in `load`; threads None leaves it to PyTorch.
         max_body_bytes: largest request body.
@@ -38,6 +41,7 @@ class Settings:
 
     host: str = "127.0.0.1"
     port: int = 8000
+    allow_hosts: Sequence[str] = ()
     token: str | None = None
     device: str = "auto"
     precision: str = "float32"
@@ -66,6 +70,9 @@ class Settings:
                 f"a request may bring {self.max_images} images but only {self.max_queue} may wait: "
                 "raise --max-queue or lower --max-images"
             )
+        for name in self.allow_hosts:
+            if not _HOST_NAME.fullmatch(name):
+                raise UsageError(f"--allow-host takes a name without scheme and port, not {name!r}")
         if self.token is not None and len(self.token) < MIN_TOKEN_LENGTH:
             raise UsageError(f"the token must have at least {MIN_TOKEN_LENGTH} characters")
         if self.token is not None and not (self.token.isascii() and self.token.isprintable()):
@@ -74,7 +81,10 @@ class Settings:
     @property
     def is_local(self) -> bool:
         """Whether only this machine can reach the server."""
-        return self.host in LOOPBACK
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host.lower() == "localhost"
 
 
 class RequestError(Exception):

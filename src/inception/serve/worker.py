@@ -21,6 +21,7 @@ from inception.errors import InceptionError, UsageError
 from inception.runtime.loading import load
 from inception.serve import wire
 from inception.serve.answers import Answer, Answerer, Ask
+from inception.serve.logs import log_standard_error, set_up_logs
 from inception.weights.manifest import require_one_label
 
 DECODING_THREADS = min(4, os.cpu_count() or 1)
@@ -54,6 +55,8 @@ def run_worker(channel: socket.socket, order: Order) -> None:
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
+    set_up_logs("warning")
+    log_standard_error()
     with channel, contextlib.suppress(BrokenPipeError, ConnectionResetError):
         try:
             answerer = _load(order)
@@ -109,11 +112,11 @@ def _answer(batch: Batch, answerer: Answerer) -> bytes:
         opened, seconds = zip(*(future.result() for future in batch.opened), strict=True)
         start = time.perf_counter()
         answers = answerer.answer(batch.asks, opened)
+        timing = {"decoding_seconds": sum(seconds), "inference_seconds": time.perf_counter() - start}
+        values = [answer.values for answer in answers]
+        message = {"event": "answers", "batch": batch.number, "answers": values, **timing}
+        return wire.pack(message, [answer.rows for answer in answers])
     except Exception as error:  # one failed batch must not end the process
         return wire.pack(
             {"event": "error", "batch": batch.number, "error": f"{type(error).__name__}: {error}"}
         )
-    timing = {"decoding_seconds": sum(seconds), "inference_seconds": time.perf_counter() - start}
-    values = [answer.values for answer in answers]
-    message = {"event": "answers", "batch": batch.number, "answers": values, **timing}
-    return wire.pack(message, [answer.rows for answer in answers])
