@@ -23,6 +23,10 @@ Opener = Callable[..., Image.Image]
 Logits = NDArray[np.float32]
 BATCH_SIZE = 32
 UNKNOWN = "unknown"
+NOT_FINITE = (
+    "The network's answers are not all finite (NaN or infinity); its weights or its precision "
+    "are at fault, not the images."
+)
 
 
 @dataclass(frozen=True)
@@ -153,10 +157,7 @@ class Answering(ABC):
     def _probabilities(self, pixels: Pixels) -> NDArray[np.float32]:
         logits = self.compute(pixels)
         if not np.isfinite(logits).all():
-            raise InceptionError(
-                "The network's answers are not all finite (NaN or infinity); its weights or its precision "
-                "are at fault, not the images."
-            )
+            raise InceptionError(NOT_FINITE)
         if self.thresholds is None:
             return softmax(logits, self.temperature)
         powers = np.exp(-np.abs(logits))

@@ -12,7 +12,7 @@ from torch import Tensor
 from inception.data.decode import decode_image
 from inception.errors import BundleError, ImageError
 from inception.nets.network import Network
-from inception.runtime.answering import best_scores, softmax
+from inception.runtime.answering import NOT_FINITE, best_scores, softmax
 from inception.runtime.classifier import Classifier
 from inception.runtime.device import autocast
 from inception.serve.explanations import explain, usable_methods
@@ -114,12 +114,20 @@ class Answerer:
         if not images:
             return [image for image in opened if isinstance(image, Answer)]
         logits, heads = self._run(torch.stack(images), any(ask.auxiliary for ask in asks))
-        probabilities = softmax(logits.numpy(), self.classifier.temperature)
-        auxiliary = {head: softmax(rows.numpy(), 1.0) for head, rows in heads.items()}
+        with np.errstate(invalid="ignore"):  # what is not finite is looked for below
+            probabilities = softmax(logits.numpy(), self.classifier.temperature)
+            auxiliary = {head: softmax(rows.numpy(), 1.0) for head, rows in heads.items()}
+        finite = np.logical_and.reduce(
+            [np.isfinite(rows).all(axis=1) for rows in (probabilities, logits.numpy(), *auxiliary.values())]
+        )
         answers, row = [], 0
         for ask, image in zip(asks, opened, strict=True):
             if isinstance(image, Answer):
                 answers.append(image)
+                continue
+            if not finite[row]:
+                answers.append(Answer({"error": NOT_FINITE, "kind": "network"}))
+                row += 1
                 continue
             values: dict[str, Any] = {}
             if ask.top:

@@ -31,6 +31,7 @@ EXTENSIONS = ("binary_tensor_data", "classify", "explain", "models")
 MAX_TOP = 1000
 EXPLANATION_FORMS = {"json": ("seen", "map", "overlay"), "png": ("overlay",)}
 STATUS_OF_KIND = {"empty": 400, "format": 415, "truncated": 422, "corrupt": 422, "too_large": 413}
+STATUS_OF_KIND["network"] = 500
 _PAGE = {
     "index.html": "text/html; charset=utf-8",
     "page.css": "text/css; charset=utf-8",
@@ -47,7 +48,7 @@ _SWITCH = {"0": False, "false": False, "1": True, "true": True}
 
 def json_response(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """A JSON answer; text that is no valid Unicode (file names, labels) is replaced, never an error."""
-    body = json.dumps(value, ensure_ascii=False).encode(errors="replace")
+    body = json.dumps(value, ensure_ascii=False, allow_nan=False).encode(errors="replace")
     return Response(body, status, headers, "application/json")
 
 

@@ -245,7 +245,7 @@ def encode_answer(
     document: dict[str, Any] = {"model_name": model, "model_version": version, "outputs": outputs}
     if request.id is not None:
         document["id"] = request.id
-    head = json.dumps(document, ensure_ascii=False).encode(errors="replace")
+    head = json.dumps(document, ensure_ascii=False, allow_nan=False).encode(errors="replace")
     return b"".join((head, *payloads)), len(head) if payloads else None
 
 

@@ -16,7 +16,8 @@ Message = dict[str, Any]
 
 def pack(message: Message, payloads: Sequence[bytes] = ()) -> bytes:
     """One message as bytes."""
-    head = json.dumps({**message, "sizes": [len(payload) for payload in payloads]}).encode()
+    sizes = [len(payload) for payload in payloads]
+    head = json.dumps({**message, "sizes": sizes}, allow_nan=False).encode()
     return b"".join((_LENGTH.pack(len(head)), head, *payloads))
 
 
