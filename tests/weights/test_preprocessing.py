@@ -86,6 +86,7 @@ def test_what_cannot_be_is_refused_in_one_sentence(said, text):
             ),
         ),
         ("p.toml", "mean = [0.1, 0.1, 0.1]\nheight = 96\nwidth = 64\n"),
+        ("p.toml", "mean = 0.1\nheight = 96\nwidth = 64\n"),
         ("p.toml", "[preprocess]\nmean = [0.1, 0.1, 0.1]\nheight = 96\nwidth = 64\n"),
     ],
 )

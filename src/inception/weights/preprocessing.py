@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from inception.data.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
+from inception.data.preprocess import CHANNELS, IMAGENET_MEAN, IMAGENET_STD, Preprocess
 from inception.errors import UsageError
 from inception.nets.classics import VGG_DEPTHS
 
@@ -134,7 +134,9 @@ def _named(name: str) -> Mapping[str, Any]:
         unknown = sorted(map(str, values.keys() - set(known))) if isinstance(values, dict) else []
         what = f"has unknown fields ({', '.join(unknown[:3])})" if unknown else "has no fields"
         raise UsageError(f"{path} {what}: the fields of preprocessing are {', '.join(known)}")
-    return values
+    channels = CHANNELS.get(values.get("color", "RGB"), 3) if isinstance(values.get("color", ""), str) else 3
+    one = {key: values[key] for key in ("mean", "std") if isinstance(values.get(key), int | float)}
+    return {**values, **{key: (number,) * channels for key, number in one.items()}}
 
 
 def _normalised(preprocess: Preprocess, mean: str | None, std: str | None) -> Preprocess:
