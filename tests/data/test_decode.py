@@ -6,6 +6,7 @@ import struct
 import threading
 import warnings
 import zipfile
+import zlib
 
 import numpy as np
 import pytest
@@ -317,3 +318,26 @@ def test_image_errors_travel_between_processes():
     error = failure(b"", name="a.jpg")
     copy = pickle.loads(pickle.dumps(error))
     assert (copy.kind, str(copy)) == (error.kind, str(error))
+
+
+def test_a_transparent_value_of_a_grey_png_of_16_bits_is_white():
+    values = np.tile(np.linspace(0, 65535, 64).astype(">u2"), (32, 1))
+    values[:, :8] = 0
+    rows = b"".join(b"\0" + row.tobytes() for row in values)
+    parts = [(b"IHDR", struct.pack(">IIBBBBB", 64, 32, 16, 0, 0, 0, 0)), (b"tRNS", b"\0\0")]
+    parts += [(b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    chunks = (
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        for kind, body in parts
+    )
+    picture = np.asarray(decode_image(b"\x89PNG\r\n\x1a\n" + b"".join(chunks)))
+    assert picture[:, :8].min() == 255
+    assert picture[0, 8, 0] < 40
+    assert picture[0, -1, 0] == 255
+
+
+def test_half_a_webp_is_cut_short():
+    data = encode(photo(64, 48), "WEBP", lossless=True)
+    with pytest.raises(ImageError, match="WebP file cut short") as caught:
+        decode_image(data[: len(data) // 2])
+    assert caught.value.kind == "truncated"

@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
+import numpy as np
 from PIL import Image, UnidentifiedImageError
 from PIL.AvifImagePlugin import AvifImageFile
 from PIL.BmpImagePlugin import BmpImageFile
@@ -26,6 +27,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 from inception.data.depth import from_16_bit, from_32_bit, peak, stored_in_16_bits
 from inception.data.formats import HAS_AVIF, HAS_HEIC
 from inception.data.png_text import without_large_text
+from inception.data.tiff import read_tiff
 from inception.errors import ImageError, ImageErrorKind
 
 # Importing the plugins by name keeps Image.open from importing all of Pillow's parsers.
@@ -235,9 +237,11 @@ def _silence_pillow() -> Iterator[None]:
             filters.remove(_IGNORE_PILLOW)
 
 
-def _open(data: bytes) -> Image.Image:
+def _open(data: bytes, name: str = "the image", max_pixels: int = DEFAULT_MAX_PIXELS) -> Image.Image:
     if sniff_format(data) == "HEIC":
         return _open_heic(data)
+    if sniff_format(data) == "TIFF" and (own := read_tiff(data, name, max_pixels)) is not None:
+        return own
     return Image.open(io.BytesIO(data), formats=_FORMATS)
 
 
@@ -249,7 +253,7 @@ def _open_heic(data: bytes) -> Image.Image:
 
 
 def _decode(data: bytes, max_pixels: int, reduce_to: int | None, bits: int, name: str) -> Image.Image:
-    with _open(data) as image:
+    with _open(data, name, max_pixels) as image:
         width, height = image.size
         if width * height > max_pixels:
             raise _too_large(name, f"{width} x {height}", max_pixels)
@@ -287,7 +291,10 @@ def _orientation(image: Image.Image) -> int:
 
 def _to_rgb(image: Image.Image, bits: int, name: str) -> Image.Image:
     if image.mode.startswith("I;16"):
-        return from_16_bit(image, bits, name)
+        picture = from_16_bit(image, bits, name)
+        if isinstance(clear := image.info.get("transparency"), int):  # of a grey PNG, one value
+            picture.paste("white", mask=Image.fromarray(np.asarray(image) == clear))
+        return picture
     if image.mode in ("I", "F"):
         return from_32_bit(image, bits, name)
     if bits:
@@ -336,7 +343,8 @@ def _explain(error: Exception, data: bytes, name: str, max_pixels: int) -> Image
     detail = detail.strip() or type(error).__name__
     what = announced or "image"
     words = detail.lower()
-    if isinstance(error, EOFError) or "truncated" in words or "not enough image data" in words:
+    cut = announced == "WebP" and int.from_bytes(data[4:8], "little") + 8 > len(data)
+    if cut or isinstance(error, EOFError) or "truncated" in words or "not enough image data" in words:
         kind: ImageErrorKind = "truncated"
         text = f"{name} is a {what} file cut short ({detail}); copy it again or delete it."
     else:

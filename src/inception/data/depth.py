@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from inception.errors import ImageError
@@ -16,6 +17,7 @@ _DEPTHS = (2**8 - 1, 2**12 - 1, _FULL)
 _USUAL_BITS = (8, 10, 12, 14)
 _BITS_PER_SAMPLE, _PHOTOMETRIC, _MAX_SAMPLE_VALUE, _SAMPLE_FORMAT = 0x0102, 0x0106, 0x0119, 0x0153
 _NEARLY_ALL = 0.9
+_ROWS_AT_ONCE = 256
 
 
 def stored_in_16_bits(image: Image.Image) -> bool:
@@ -65,17 +67,38 @@ def from_16_bit(image: Image.Image, bits: int, name: str) -> Image.Image:
 
 def from_32_bit(image: Image.Image, bits: int, name: str) -> Image.Image:
     """A picture of 32-bit integers or floats in 8 bits."""
-    values = np.nan_to_num(np.asarray(image).astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
-    low, high = float(values.min()), float(values.max())
+    values = np.asarray(image)
     if image.format == "PPM" and image.mode == "I":  # Pillow has scaled it to 16 bits
-        low, high = 0.0, float(_white(int(high), bits, name) if bits else _FULL)
-    else:
-        ranges = (1, *_DEPTHS) if image.mode == "F" else _DEPTHS
+        full = _white(int(values.max()), bits, name) if bits else _FULL
+        return Image.fromarray(levels(values, full)).convert("RGB")
+    return Image.fromarray(levels(values)).convert("RGB")
+
+
+def levels(values: NDArray[Any], full: int = 0) -> NDArray[np.uint8]:
+    """Numbers of any type as levels 0..255, of the same shape.
+
+    Args:
+        values: H x W or H x W x C; what is not finite counts as 0.
+        full: the value that is white. 0: 1 for floats in 0..1; else the smallest of 8, 12 and 16 bits that
+            holds all values; other values, such as negative ones, are stretched from minimum to maximum.
+    """
+    low, high = 0.0, float(full)
+    if not full:
+        finite = values[np.isfinite(values)] if values.dtype.kind == "f" else values
+        low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
+        low, high = (min(low, 0.0), max(high, 0.0)) if finite.size < values.size else (low, high)
+        ranges = (1, *_DEPTHS) if values.dtype.kind == "f" else _DEPTHS
         fitting = next((top for top in ranges if low >= 0 and high <= top), None)
         if fitting is not None:
             low, high = 0.0, float(fitting)
-    scaled = np.rint((values - low) * (255.0 / max(high - low, 1e-300))).astype(np.uint8)
-    return Image.fromarray(scaled).convert("RGB")
+    factor = 255.0 / max(high - low, 1e-300)
+    found = np.empty(values.shape, np.uint8)
+    for start in range(
+        0, len(values), _ROWS_AT_ONCE
+    ):  # in doubles all at once, it would take eight times as much
+        part = np.nan_to_num(values[start : start + _ROWS_AT_ONCE].astype(np.float64), posinf=0.0, neginf=0.0)
+        found[start : start + _ROWS_AT_ONCE] = np.clip(np.rint((part - low) * factor), 0, 255)
+    return found
 
 
 def depth_notes(peaks: Sequence[int], colour: bool, bits: int) -> list[str]:
