@@ -1,10 +1,12 @@
 """One folder with every fault, each of which must be reported, and nothing else."""
 
 import json
+import os
 import shutil
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image, ImageEnhance
 
@@ -172,3 +174,35 @@ def test_a_folder_of_hostile_files_is_reported_not_fatal(shared, tmp_path):
         "too_large",
     }
     assert json.dumps(report.to_dict())
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_a_jpeg_that_lacks_data_is_a_finding(tmp_path, monkeypatch, fast):
+    from inception.data import jpeg_data
+
+    if not fast:
+        monkeypatch.setattr(jpeg_data, "simplejpeg", None)
+    elif jpeg_data.simplejpeg is None:
+        pytest.skip("simplejpeg is not installed")
+    rng = np.random.default_rng(0)
+    for label in ("a", "b"):
+        (tmp_path / label).mkdir()
+        for number in range(3):
+            noise = rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)
+            Image.fromarray(noise).save(tmp_path / label / f"{number}.jpg", quality=90)
+    whole = (tmp_path / "a" / "0.jpg").read_bytes()
+    (tmp_path / "a" / "0.jpg").write_bytes(whole[: len(whole) // 2] + b"\xff\xd9")
+    report = check_dataset(tmp_path)
+    assert report.incomplete == ("a/0.jpg",)
+    assert any("lack data" in problem for problem in report.problems)
+    assert not report.unreadable
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links and pipes of POSIX")
+def test_links_to_nothing_and_pipes_are_listed(make_tree):
+    root = make_tree([f"{label}/{number}.png" for label in "ab" for number in range(6)])
+    (root / "a" / "gone.png").symlink_to(root / "nowhere.png")
+    os.mkfifo(root / "b" / "pipe.png")
+    report = check_dataset(root)
+    assert set(*report.left_out.values()) == {"a/gone.png", "b/pipe.png"}
+    assert not report.ok

@@ -7,6 +7,7 @@ import click
 from inception.cli.console import print_json, print_table, progress_bar, say
 from inception.cli.read_options import read_options
 from inception.data.check import CheckReport, Group, check_dataset
+from inception.data.jpeg_data import MISSING
 from inception.data.options import ReadOptions
 
 SHOWN = 10
@@ -72,6 +73,7 @@ def _print(report: CheckReport) -> None:
     if len(rows) > 100:
         say(f"… and {len(rows) - 100} more classes")
     findings = [(item.path, item.kind, item.message) for item in report.unreadable]
+    findings += [(path, "incomplete", MISSING) for path in report.incomplete]
     findings += [(_paths(group), "leak", "the same image in two splits") for group in report.leakage]
     findings += [(_paths(group), "conflict", "the same image with two labels") for group in report.conflicts]
     findings += [(_paths(group), "duplicate", "the same image twice") for group in report.duplicates]
@@ -84,7 +86,8 @@ def _print(report: CheckReport) -> None:
     findings += [(path, "left out", reason) for reason, paths in report.left_out.items() for path in paths]
     if findings:
         print_table(("file", "finding", ""), _shortened(findings))
-    say("\n".join(report.problems) if report.problems else "Nothing to put right.")
+    for problem in report.problems or ["Nothing to put right."]:
+        say(problem)
 
 
 def _shortened(findings: list[tuple[str, str, str]]) -> list[tuple[str, str, str]]:

@@ -82,6 +82,7 @@ class CheckReport:
         labels: the classes.
         balance: for each split the number of images of each class, zeros included.
         unreadable: files that give no image; those cut short have kind "truncated".
+        incomplete: JPEG files that lack data, in whose place decoders put grey.
         duplicates: groups of images with equal pixels.
         leakage: those of `duplicates` that are in more than one split.
         conflicts: those of `duplicates` that have more than one label.
@@ -104,6 +105,7 @@ class CheckReport:
     labels: tuple[str, ...]
     balance: dict[str, dict[str, int]]
     unreadable: tuple[Unreadable, ...]
+    incomplete: tuple[str, ...]
     duplicates: tuple[Group, ...]
     leakage: tuple[Group, ...]
     conflicts: tuple[Group, ...]
@@ -125,6 +127,7 @@ class CheckReport:
         """What should be put right, one sentence each; near duplicates, strays and imbalance are none."""
         counted = (
             (len(self.unreadable), "unreadable file(s)"),
+            (len(self.incomplete), "JPEG file(s) that lack data and are filled up with grey"),
             (len(self.leakage), "image(s) that are in more than one split"),
             (len(self.conflicts), "image(s) with more than one label"),
             (len(self.duplicates), "image(s) that occur more than once"),
@@ -234,6 +237,7 @@ def _report(
         labels=dataset.labels,
         balance=_balance(dataset),
         unreadable=unreadable,
+        incomplete=tuple(path for path, fact in facts.items() if fact.filled_up),
         duplicates=duplicates,
         leakage=_across_splits(duplicates),
         conflicts=tuple(group for group in duplicates if len({member.label for member in group}) > 1),

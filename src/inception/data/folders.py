@@ -13,7 +13,7 @@ from inception.data.multilabel import case_notes
 from inception.data.not_classes import CONTAINERS, list_notes, people_note, refuse_parts, set_aside
 from inception.data.options import ReadOptions
 from inception.data.split_names import SPLIT_OF_WORD, is_unlabelled, split_named, splits_of
-from inception.data.stores import Store
+from inception.data.stores import FolderStore, Store
 from inception.data.tables import table_records
 from inception.errors import DataError, ImageError, UsageError
 
@@ -31,6 +31,7 @@ _PATTERNS = (
     (re.compile(r"[A-Za-z]+\d+\.[^./]+$"), r"^([A-Za-z]+)\d+\."),
 )
 _NOT_IN_CLASS = "in no class folder"
+_IRREGULAR = "no regular file: a link to nothing, a pipe or a device"
 
 
 def discover(store: Store, options: ReadOptions) -> Found:
@@ -62,6 +63,8 @@ def discover(store: Store, options: ReadOptions) -> Found:
     found = found._replace(
         left_out={**found.left_out, **{why: tuple(paths) for why, paths in unread.items()}}
     )
+    if isinstance(store, FolderStore) and (broken := [n for n in store.irregular() if _junk(n) is None]):
+        found = found._replace(left_out={**found.left_out, _IRREGULAR: tuple(broken)})
     used = {record.path for record in found.records} | set(listed)
     used.update(path for paths in found.left_out.values() for path in paths)
     strays = dict.fromkeys(_junk(name) or name for name in names if name not in used)

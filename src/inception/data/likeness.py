@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from inception.data.decode import decode_image, highest_value, read_header
+from inception.data.jpeg_data import lacks_data
 
 _DEEP = ("PNG", "TIFF", "PPM")
 _HASH_SIZE = (9, 8)
@@ -30,6 +31,7 @@ class PictureFacts(NamedTuple):
         gradient: 64-bit difference hash: for each of 8 x 8 cells, is it darker than its right neighbour?
         thumbnail: 16 x 16 grey values, row by row.
         peak: highest value of an image stored in 16 bits a sample; None of others.
+        filled_up: whether data is missing, in whose place the decoder has put grey.
     """
 
     format: str
@@ -40,6 +42,7 @@ class PictureFacts(NamedTuple):
     gradient: int
     thumbnail: bytes
     peak: int | None = None
+    filled_up: bool = False
 
 
 def examine(data: bytes, *, name: str, max_pixels: int, bits: int = 0) -> PictureFacts:
@@ -61,6 +64,7 @@ def examine(data: bytes, *, name: str, max_pixels: int, bits: int = 0) -> Pictur
         int.from_bytes(gradient.tobytes()),
         thumbnail,
         highest_value(data) if header.format in _DEEP else None,
+        lacks_data(data, picture),
     )
 
 

@@ -74,6 +74,7 @@ class FolderStore:
         self._root = root
         self._sizes: dict[str, int] | None = None
         self._folders: set[str] = set()
+        self._irregular: list[str] = []
 
     @property
     def location(self) -> str:
@@ -87,6 +88,11 @@ class FolderStore:
     def empty_folders(self) -> list[str]:
         """Folders that hold no file at any depth, sorted, each ending in `/`."""
         return find_empty_folders(self._folders, self._walked())
+
+    def irregular(self) -> list[str]:
+        """Names that lead to no regular file, sorted: links to nothing, pipes, sockets, devices."""
+        self._walked()
+        return sorted(self._irregular)
 
     def size(self, name: str) -> int:
         """Bytes of one file; `name` may also be absolute or lead upwards, as a CSV's paths do."""
@@ -124,7 +130,7 @@ class FolderStore:
 
     def __getstate__(self) -> dict[str, Any]:
         # The walk's result is only needed while a data set is being opened.
-        return {"_root": self._root, "_sizes": None, "_folders": set()}
+        return {"_root": self._root, "_sizes": None, "_folders": set(), "_irregular": []}
 
     def _walked(self) -> dict[str, int]:
         if self._sizes is None:
@@ -146,8 +152,10 @@ class FolderStore:
                     if entry.is_dir():
                         self._folders.add(name)
                         self._walk(entry.path, f"{name}/", sizes, above | {real})
-                    elif entry.is_file():  # neither a pipe, a device nor a dangling link
+                    elif entry.is_file():
                         sizes[name] = entry.stat().st_size
+                    else:
+                        self._irregular.append(name)
         except OSError as error:
             raise DataError(f"The folder {folder} cannot be listed: {error.strerror}.") from error
 
