@@ -3,9 +3,13 @@
 import io
 import itertools
 import struct
+import subprocess
+import sys
 import zlib
+from pathlib import Path
 
 import numpy as np
+import PIL
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -233,3 +237,22 @@ def test_damaged_files_are_refused_or_read_and_nothing_else(data):
         decode_image(bytes(content), max_pixels=1 << 20)
     except ImageError as error:
         assert len(str(error)) < 400
+
+
+@pytest.mark.skipif(
+    not list(Path(PIL.__file__).parents[1].glob("pillow.libs/libtiff*")), reason="no such library"
+)
+def test_libtiff_writes_nothing_of_its_own(tmp_path):
+    stream = io.BytesIO()
+    Image.fromarray(np.uint8(255 * RAMP)).save(stream, "TIFF", compression="tiff_lzw")
+    content = bytearray(stream.getvalue())
+    content[60:200] = b"\xff" * 140
+    (tmp_path / "bad.tif").write_bytes(content)
+    script = (
+        "import sys; from pathlib import Path; from inception.data.decode import decode_image\n"
+        "try: decode_image(Path(sys.argv[1]).read_bytes())\nexcept Exception as error: print(error)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, tmp_path / "bad.tif"], capture_output=True, text=True, check=True
+    )
+    assert done.stderr == ""

@@ -27,7 +27,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 from inception.data.depth import from_16_bit, from_32_bit, peak, stored_in_16_bits
 from inception.data.formats import HAS_AVIF, HAS_HEIC
 from inception.data.png_text import without_large_text
-from inception.data.tiff import read_tiff
+from inception.data.tiff import read_tiff, silence_libtiff
 from inception.errors import ImageError, ImageErrorKind
 
 # Importing the plugins by name keeps Image.open from importing all of Pillow's parsers.
@@ -240,8 +240,10 @@ def _silence_pillow() -> Iterator[None]:
 def _open(data: bytes, name: str = "the image", max_pixels: int = DEFAULT_MAX_PIXELS) -> Image.Image:
     if sniff_format(data) == "HEIC":
         return _open_heic(data)
-    if sniff_format(data) == "TIFF" and (own := read_tiff(data, name, max_pixels)) is not None:
-        return own
+    if sniff_format(data) == "TIFF":
+        silence_libtiff()
+        if (own := read_tiff(data, name, max_pixels)) is not None:
+            return own
     return Image.open(io.BytesIO(data), formats=_FORMATS)
 
 

@@ -4,15 +4,20 @@ Pillow is right for 8-bit samples and for 16-bit contiguous ones; `benchmarks/ti
 kind. Source of tags and layouts: TIFF revision 6.0 (1992), and Adobe's technical note 3 for float predictors.
 """
 
+import ctypes
 import io
 import math
 import struct
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -129,6 +134,22 @@ def read_tiff(data: bytes, name: str, max_pixels: int) -> Image.Image | None:
     if layout.value(_ORIENTATION, 1) != 1:
         picture.getexif()[_ORIENTATION] = layout.value(_ORIENTATION, 1)
     return picture
+
+
+@cache
+def silence_libtiff() -> None:
+    """Stop libtiff, once for this process, from writing its own lines on standard error.
+
+    They name no file, and what they say becomes an `ImageError`. Pillow has no option for it; where its
+    libtiff is not a library of its own, nothing is done.
+    """
+    package = Path(PIL.__file__).parent
+    for folder in (package.parent / "pillow.libs", package / ".dylibs"):
+        for library in folder.glob("libtiff*"):
+            with suppress(OSError, AttributeError):
+                handlers = ctypes.CDLL(str(library))
+                handlers.TIFFSetErrorHandler(None)
+                handlers.TIFFSetWarningHandler(None)
 
 
 def _layout(data: bytes) -> _Layout | None:
