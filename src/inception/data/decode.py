@@ -26,6 +26,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 
 from inception.data.depth import from_16_bit, from_32_bit, peak, stored_in_16_bits
 from inception.data.formats import HAS_AVIF, HAS_HEIC
+from inception.data.memory import estimate, room_for
 from inception.data.png_text import without_large_text
 from inception.data.tiff import read_tiff, silence_libtiff
 from inception.errors import ImageError, ImageErrorKind
@@ -267,7 +268,13 @@ def _decode(data: bytes, max_pixels: int, reduce_to: int | None, bits: int, name
             )
         if reduce_to is not None:
             image.draft(None, (reduce_to, reduce_to))
-        return _upright_rgb(image, bits, name)
+        width, height = image.size
+        what = f"a {image.format or 'TIFF'} file of {width} x {height}"
+        needed = estimate(
+            image.format or "TIFF", image.mode, width * height, bool(image.info.get("progressive"))
+        )
+        with room_for(needed, name, what):
+            return _upright_rgb(image, bits, name)
 
 
 def _upright_rgb(image: Image.Image, bits: int, name: str) -> Image.Image:
