@@ -1,6 +1,10 @@
 """Errors meant for people: one sentence saying what is wrong, where, and what to do."""
 
+import re
 from typing import Literal
+
+# C0 and C1 control characters, line separators, and what turns the direction of what follows.
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 ImageErrorKind = Literal["empty", "format", "truncated", "corrupt", "too_large"]
 
@@ -79,3 +83,15 @@ def first_line(error: BaseException) -> str:
     """What a library's error says, without the lines for developers that may follow."""
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
+
+
+def printable(text: str, keep: str = "") -> str:
+    r"""The text with escapes (`\x1b`, `\n`) for what would move the cursor, colour or reorder a terminal.
+
+    Names of files and labels may hold such characters. Those of `keep` stay.
+    """
+    return _UNPRINTABLE.sub(lambda found: found[0] if found[0] in keep else _escaped(found[0]), text)
+
+
+def _escaped(letter: str) -> str:
+    return letter.encode("unicode_escape").decode("ascii")

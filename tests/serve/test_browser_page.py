@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from servers import TOKEN, Serve, Served
 
+from inception.data.csv_text import unprotected
+
 playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright to drive a browser")
 CHROMIUM = shutil.which("chromium")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
@@ -238,6 +240,20 @@ def test_a_batch_becomes_a_table_and_a_csv(served: Served, open_page, pictures, 
     assert lines[4].startswith('"broken, ""one"".png",,')
     page.click("#clear")
     assert page.is_hidden("#table") and page.is_hidden("#answer")
+
+
+def test_no_cell_of_the_csv_is_a_formula(served: Served, open_page, pictures, tmp_path):
+    page = open_page(served)
+    files = [tmp_path / name for name in ("=1+1.png", "-2+3.png", "'@a.png", "'tis.png")]
+    for file in files:
+        file.write_bytes(pictures[0].read_bytes()[:60])
+    page.set_input_files("#files", files)
+    page.wait_for_function("() => document.getElementById('csv').disabled === false")
+    with page.expect_download() as download:
+        page.click("#csv")
+    lines = Path(download.value.path()).read_text("utf-8-sig").splitlines()[1:]
+    assert [line.split(",")[0] for line in lines] == ["'=1+1.png", "'-2+3.png", "''@a.png", "'tis.png"]
+    assert [unprotected(line.split(",")[0]) for line in lines] == [file.name for file in files]
 
 
 def test_the_other_model_is_asked_when_it_is_chosen(served: Served, open_page, pictures):

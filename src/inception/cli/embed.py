@@ -1,6 +1,5 @@
 """`inception embed`: features of images to .npy or .parquet, nearest neighbours, duplicates."""
 
-import csv
 import io
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -11,6 +10,7 @@ import click
 import numpy as np
 
 from inception.cli.console import print_json, print_table, say
+from inception.data.csv_text import CsvWriter
 from inception.errors import UsageError
 from inception.evaluate.embeddings import (
     FEATURES,
@@ -142,7 +142,7 @@ def _write(output: Path, kept: Sequence[Embedding], endpoint: str) -> None:
         write_parquet(output, iter(kept), endpoint)
         return
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
+    writer = CsvWriter(text)
     writer.writerow(("row", "path"))
     writer.writerows(enumerate(item.path for item in kept))
     try:

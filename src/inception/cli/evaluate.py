@@ -1,6 +1,5 @@
 """`inception evaluate`: loss, accuracy and everything per class; as table, JSON, CSV and HTML."""
 
-import csv
 import datetime
 import io
 from collections.abc import Sequence
@@ -29,6 +28,7 @@ from inception.cli.measured import (
     write_text,
 )
 from inception.cli.read_options import read_options
+from inception.data.csv_text import CsvWriter
 from inception.errors import UsageError
 from inception.evaluate.measure import Measurement, evaluate_bundle, trained_on
 from inception.evaluate.metrics import Evaluation, Interval
@@ -215,7 +215,7 @@ def _percent(value: float | None) -> str:
 def _predictions_csv(measurement: Measurement[Evaluation]) -> str:
     evaluation = measurement.evaluation
     samples, text = evaluation.samples, io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
+    writer = CsvWriter(text)
     writer.writerow(("path", "label", "predicted", "confidence", "label_probability", "rank", "error"))
     columns = (
         samples.targets,

@@ -1,6 +1,5 @@
 """`inception evaluate` of a bundle with several labels an image: as table, JSON, CSV and HTML."""
 
-import csv
 import io
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from inception.cli.measured import (
     pictures_of,
     write_text,
 )
+from inception.data.csv_text import CsvWriter
 from inception.errors import UsageError
 from inception.evaluate.measure_labels import LabelsMeasurement, measure_labels
 from inception.runtime.classifier import Classifier
@@ -107,7 +107,7 @@ def _ratio(value: float | None) -> str:
 
 def _predictions_csv(measurement: LabelsMeasurement) -> str:
     evaluation, text = measurement.evaluation, io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
+    writer = CsvWriter(text)
     probabilities = [f"probability of {label}" for label in evaluation.labels]
     writer.writerow(("path", "labels", "predicted", "all_right", *probabilities, "error"))
     given = evaluation.given

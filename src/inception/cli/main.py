@@ -4,12 +4,25 @@ import errno
 import io
 import os
 import sys
+from contextlib import suppress
 from importlib import import_module
 
 import click
 
 import inception
-from inception.errors import InceptionError
+from inception.errors import InceptionError, printable
+
+# How the system, the C library, PyTorch and threads say that memory, or room for addresses, is not to be had.
+NO_MEMORY = (
+    "failed to map segment",
+    "allocate memory",
+    "alloc failed",
+    "bad_alloc",
+    "bad allocation",
+    "can't start new thread",
+    "resource temporarily unavailable",
+    "out of memory",
+)
 
 # Command -> (module, function, help line). Modules are imported only when their command is run.
 COMMANDS = {
@@ -85,6 +98,7 @@ def cli() -> None:
 
 def main() -> None:
     """Entry point of the command line; always ends the process with an exit code."""
+    _open_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # A file name that the terminal's encoding cannot show must not end the command.
@@ -95,22 +109,38 @@ def main() -> None:
     sys.exit(run(sys.argv[1:]))
 
 
+def _open_closed_streams() -> None:
+    """Open what was closed by whoever started us: the next file would get its number, and messages into it.
+
+    Writing to a standard output that was closed fails, as it does for other programs.
+    """
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR if name == "stderr" else os.O_RDONLY)  # takes the lowest number
+            setattr(sys, name, os.fdopen(number, mode, encoding="utf-8", closefd=False))
+
+
 def run(arguments: list[str]) -> int:
-    """Run one command and return its exit code: 0 done, 1 failed, 2 wrongly asked, 130 interrupted."""
+    """Run one command and return its exit code.
+
+    0 done, 1 failed, 2 wrongly asked, 130 interrupted, 141 nobody reads our output any more.
+    """
     try:
-        result = cli.main(args=arguments, prog_name="inception", standalone_mode=False)
+        result = _run_command(arguments)
+        sys.stdout.flush()
     except click.ClickException as error:
-        error.show()
+        error.show(text := io.StringIO())
+        with suppress(OSError):
+            click.echo(printable(text.getvalue(), keep="\n\t"), err=True, nl=False)
         return error.exit_code
     except InceptionError as error:
-        click.echo(f"inception: {error}", err=True)
-        return error.exit_code
+        return _failed(str(error), error.exit_code)
     except (click.Abort, KeyboardInterrupt):
-        click.echo("inception: interrupted", err=True)
-        return 130
-    except BrokenPipeError:
-        # The reader of our output has gone; flushing at exit would fail again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _failed("interrupted", 130)
+    except BrokenPipeError:  # the reader of our output has gone
+        _discard_output()
         return 141
     except Exception as error:
         if os.environ.get("INCEPTION_DEBUG"):
@@ -119,14 +149,62 @@ def run(arguments: list[str]) -> int:
     return result if isinstance(result, int) else 0
 
 
+def _run_command(arguments: list[str]) -> object:
+    """What the command returns. Click's `main` would end with 1 where the reader of our output has gone."""
+    if "_INCEPTION_COMPLETE" in os.environ:  # a shell asks for completions
+        return cli.main(args=arguments, prog_name="inception", standalone_mode=False)
+    try:
+        with cli.make_context("inception", list(arguments)) as context:
+            return cli.invoke(context)
+    except click.exceptions.Exit as end:
+        return end.exit_code
+    except EOFError as error:
+        raise click.Abort from error
+
+
+def _failed(sentence: str, code: int) -> int:
+    """Say why the command ends, where anybody can be told, and return the exit code."""
+    with suppress(OSError):
+        click.echo(f"inception: {printable(sentence)}", err=True)
+    return code
+
+
+def _discard_output() -> None:
+    """Let what could not be written go: flushing at exit would fail again."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _unexpected(error: Exception) -> int:
     """Say what no command foresaw, and return the exit code."""
     if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
-        click.echo(f"inception: {str(error.filename)[:60]}... is too long a name for a file", err=True)
-        return 2
-    click.echo(
-        f"inception: unexpected {type(error).__name__}: {error}. This is a defect; "
+        return _failed(f"{str(error.filename)[:60]}... is too long a name for a file", 2)
+    if _is_lack_of_memory(error):
+        return _failed(
+            "there is not enough memory: give the process more (ulimit -v, the container's limit), "
+            "or less to do at once",
+            1,
+        )
+    if isinstance(error, OSError) and error.errno is not None:
+        return _failed(_refused_by_system(error), 1)
+    return _failed(
+        f"unexpected {type(error).__name__}: {error}. This is a defect; "
         "INCEPTION_DEBUG=1 shows where it happened.",
-        err=True,
+        1,
     )
-    return 1
+
+
+def _refused_by_system(error: OSError) -> str:
+    """What the system said, and of what. Errors of files that are written to have names; of streams, none."""
+    if error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    _discard_output()
+    return f"cannot write the output: {error.strerror}"
+
+
+def _is_lack_of_memory(error: Exception) -> bool:
+    if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
+        return True
+    return isinstance(error, RuntimeError | ImportError | OSError) and any(
+        words in str(error).lower() for words in NO_MEMORY
+    )

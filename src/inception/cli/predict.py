@@ -1,6 +1,5 @@
 """`inception predict`: labels and probabilities for files, folders, archives or a list on standard input."""
 
-import csv
 import sys
 from collections.abc import Iterable, Iterator
 from itertools import chain
@@ -8,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from inception.cli.console import print_json, print_table, progress_bar, say
+from inception.cli.console import csv_output, print_json, print_table, progress_bar, say
 from inception.errors import UsageError
 from inception.runtime.answering import Prediction
 from inception.runtime.batch import Job, answer_here, run_job
@@ -136,7 +135,7 @@ def _print_json(answers: Iterable[Prediction]) -> int:
 
 def _print_csv(answers: Iterable[Prediction], top: int) -> int:
     failed = 0
-    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer = csv_output()
     writer.writerow(("path", *score_heading(top), "error"))
     for answer in answers:
         writer.writerow((answer.path, *score_cells(answer.to_dict(), top), answer.error or ""))
@@ -162,7 +161,7 @@ def _table_rows(answers: Iterable[Prediction]) -> Iterator[tuple[str, str, str, 
 
 def _print_labels_csv(answers: Iterable[Prediction]) -> int:
     failed = 0
-    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer = csv_output()
     writer.writerow(("path", "labels", "probabilities", "error"))
     for answer in answers:
         scores = answer.labels or ()

@@ -64,7 +64,11 @@ def _list(as_json: bool) -> None:
         return
     print_table(
         ("experiment", "claim", "on two cores"),
-        [(item.id, f"{item.claim.en}\n{item.claim.zh}", item.cost.en) for item in EXPERIMENTS],
+        [
+            row
+            for item in EXPERIMENTS
+            for row in ((item.id, item.claim.en, item.cost.en), ("", item.claim.zh, ""))
+        ],
     )
 
 

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
+from inception.data.csv_text import unprotected
 from inception.errors import DataError, UsageError
 
 Rows = list[tuple[int, list[str]]]
@@ -81,11 +82,12 @@ def _csv_rows(text: str, where: str) -> Rows:
     csv.field_size_limit(_LONGEST_FIELD)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter or max(",;\t|", key=header.count))
     rows: Rows = []
+    quoted = "'" in text
     line = 1  # where the row begins: quoted cells may go over several lines
     try:
         for row in reader:
             if any(cell.strip() for cell in row):
-                rows.append((line, row))
+                rows.append((line, [unprotected(cell) for cell in row] if quoted else row))
             line = reader.line_num + 1
     except csv.Error as error:
         raise DataError(f"{where}, line {reader.line_num}: {error}.") from error

@@ -8,7 +8,6 @@ Conventions, the same in every output:
 - macro averages run over the classes that occur, an undefined ratio counting as 0 there.
 """
 
-import csv
 import io
 import math
 from collections.abc import Sequence
@@ -19,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from inception.data.csv_text import CsvWriter
 from inception.errors import UsageError
 from inception.evaluate.calibration import (
     ReliabilityBin,
@@ -212,9 +212,9 @@ class Evaluation:
     def per_class_csv(self) -> str:
         """The per-class table as CSV text with a header; an undefined ratio is an empty field."""
         stream = io.StringIO()
-        writer = csv.DictWriter(stream, list(ClassMetrics.__dataclass_fields__), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(asdict(item) for item in self.classes)
+        writer = CsvWriter(stream)
+        writer.writerow(ClassMetrics.__dataclass_fields__)
+        writer.writerows(asdict(item).values() for item in self.classes)
         return stream.getvalue()
 
 

@@ -5,7 +5,6 @@ the labels that occur. Average precision is the sum of (R_n - R_n-1) P_n over th
 interpolated (as scikit-learn has it); mAP is its mean over the labels that occur.
 """
 
-import csv
 import io
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from inception.data.csv_text import CsvWriter
 from inception.errors import DataError, InceptionError, UsageError
 
 Logits = NDArray[np.floating[Any]]
@@ -108,9 +108,9 @@ class LabelsEvaluation:
     def per_class_csv(self) -> str:
         """The per-label table as CSV text with a header; an undefined ratio is an empty field."""
         stream = io.StringIO()
-        writer = csv.DictWriter(stream, list(LabelMetrics.__dataclass_fields__), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(asdict(item) for item in self.classes)
+        writer = CsvWriter(stream)
+        writer.writerow(LabelMetrics.__dataclass_fields__)
+        writer.writerows(asdict(item).values() for item in self.classes)
         return stream.getvalue()
 
 

@@ -1,12 +1,12 @@
 """Answers as tables in files: JSON lines, CSV and Parquet, written row by row."""
 
-import csv
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from inception.data.csv_text import CsvWriter
 from inception.errors import UsageError
 from inception.files import atomic_path
 
@@ -95,7 +95,7 @@ def _table(
 
             yield add_line
             return
-        writer = csv.writer(stream, lineterminator="\n")
+        writer = CsvWriter(stream)
         writer.writerow(heading)
 
         def add_cells(row: Row) -> None:

@@ -295,6 +295,8 @@ async function pasteFromClipboard() {
 
 function saveCsv() {
   const ranks = Array.from({ length: TOP }, (_, index) => index);
+  // What a spreadsheet would compute gets an apostrophe before it, as in the files of inception predict.
+  const plain = (text) => (/^'*[=+\-@\t\r\n＝＋－＠]/.test(text) && !/^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i.test(text) ? `'${text}` : text);
   const quote = (text) => (/[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
   const rows = [["path", ...ranks.flatMap((rank) => [`label${rank + 1}`, `probability${rank + 1}`]), "error"]];
   for (const item of state.items) {
@@ -302,7 +304,7 @@ function saveCsv() {
     const scores = ranks.flatMap((rank) => (top[rank] ? [top[rank].label, top[rank].probability.toFixed(6)] : ["", ""]));
     rows.push([item.name, ...scores, item.problem ? item.problem.detail || problemText(item.problem) : ""]);
   }
-  const text = rows.map((row) => row.map(quote).join(",")).join("\n");
+  const text = rows.map((row) => row.map((text) => quote(plain(text))).join(",")).join("\n");
   // The mark at the beginning tells spreadsheets that this is UTF-8.
   const url = URL.createObjectURL(new Blob(["\ufeff", text, "\n"], { type: "text/csv" }));
   make("a", { href: url, download: "answers.csv" }).click();
