@@ -4,11 +4,14 @@ import asyncio
 import json
 import threading
 import time
+from io import BytesIO
 
 import pytest
-from hostile import INFER, Honest, empty_texts, in_json, repeated
-from servers import Served
+from hostile import INFER, Honest, empty_texts, in_json, progressive, repeated
+from PIL import Image
+from servers import Served, multipart
 
+from inception.serve.costs import scanned_pixels, scans_of
 from inception.serve.inference import parse_request
 from inception.serve.json_bounds import MAX_DEPTH, parse_json
 from inception.serve.parsing import Parsing
@@ -171,3 +174,77 @@ def test_a_request_that_is_answered_by_an_error_says_so_in_json(served: Served):
     reply = served.ask("POST", INFER, in_json(repeated(b"[]", MEGA))[1])
     assert reply.status == 400
     assert reply.json().keys() == {"error"}
+
+
+def picture(side: int, form: str = "PNG", **options: object) -> bytes:
+    stream = BytesIO()
+    Image.radial_gradient("L").resize((side, side)).convert("RGB").save(stream, form, **options)
+    return stream.getvalue()
+
+
+def test_scans_of_a_jpeg_over_all_its_pixels_are_refused_at_once(served: Served, pictures):
+    bomb = progressive(7000, 300)
+    honest = Honest(served, pictures[0].read_bytes(), pause=0.05)
+    with honest.asking():
+        one = served.ask("POST", "/classify", bomb)
+        several = served.ask("POST", "/classify", *multipart([("a", bomb)] * 4))
+    assert (one.status, several.status) == (413, 413)
+    assert "305 scans" in one.json()["error"]
+    assert "305 scans" in several.json()["results"][3]["error"]
+    assert honest.refused == []
+    assert max(honest.health + honest.answers) < PATIENCE
+    assert served.metric("inception_inference_process_losses_total") == 0
+
+
+def test_others_are_answered_while_large_images_are_read(served: Served, pictures):
+    honest = Honest(served, pictures[0].read_bytes(), pause=0.05)
+    large = multipart([(f"{n}.jpg", progressive(7000, 2)) for n in range(3)])
+    statuses: list[int] = []
+    threads = [
+        threading.Thread(target=lambda: statuses.append(served.ask("POST", "/classify", *large).status))
+        for _ in range(2)
+    ]
+    with honest.asking():
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert set(statuses) <= {200, 413, 503}
+    assert honest.refused == []
+    assert max(honest.health) < PATIENCE
+    assert max(honest.answers) < 2 * PATIENCE
+
+
+def test_large_and_small_images_of_one_form_keep_their_places(served: Served, pictures):
+    files = [
+        picture(4200),
+        pictures[1].read_bytes(),
+        picture(2600, "JPEG", progressive=True),
+        picture(3000, "JPEG", quality=50),
+    ]
+    together = served.ask(
+        "POST", "/classify", *multipart([(f"{n}.png", data) for n, data in enumerate(files)])
+    )
+    assert together.status == 200
+    results = together.json()["results"]
+    assert [result["path"] for result in results] == ["0.png", "1.png", "2.png", "3.png"]
+    for data, result in zip(files, results, strict=True):
+        [alone] = served.ask("POST", "/classify", data).json()["results"]
+        assert [top["label"] for top in alone["top"]] == [top["label"] for top in result["top"]]
+        assert alone["top"][0]["probability"] == pytest.approx(result["top"][0]["probability"], abs=1e-5)
+    assert served.ask("POST", "/explain?form=png", files[0]).status == 200
+
+
+def test_scans_are_counted_beyond_the_metadata():
+    plain = picture(64, "JPEG")
+    assert (scans_of(plain), scanned_pixels(plain)) == (1, (64 * 64, 1))
+    usual = picture(64, "JPEG", progressive=True)
+    assert scanned_pixels(usual) == (10 * 64 * 64, 10)
+    thumbnail = b"\xff\xe1" + (2 + len(plain)).to_bytes(2, "big") + plain
+    assert scans_of(usual[:2] + thumbnail + usual[2:]) == 10
+    assert scans_of(usual[:2] + b"\xff\xff\xff" + thumbnail[1:] + usual[2:]) == 10
+    assert scans_of(progressive(64, 40)) == 45
+    assert scanned_pixels(picture(64)) == (64 * 64, 1)
+    assert scanned_pixels(b"nothing") == (0, 1)
+    for cut in range(len(usual)):
+        assert scans_of(usual[:cut]) >= 1

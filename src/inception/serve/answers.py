@@ -15,7 +15,9 @@ from inception.nets.network import Network
 from inception.runtime.answering import NOT_FINITE, best_scores, softmax
 from inception.runtime.classifier import Classifier
 from inception.runtime.device import autocast
+from inception.serve.costs import scanned_pixels
 from inception.serve.explanations import explain, usable_methods
+from inception.serve.settings import LIGHT_PIXELS, MAX_SCANS
 
 WARM_UP_BATCHES = (1, 2, 4, 8, 16, 32, 64)
 
@@ -33,6 +35,7 @@ class Ask:
         explain: the method of the explanation wanted, one of the facts' `explain`; none when empty.
         target: position of the class to explain; None: the best one.
         pictures: which pictures of the explanation to return, see `explanations.PICTURES`.
+        weighed: decode the image although it has many pixels; else their number is the answer.
     """
 
     form: str
@@ -43,6 +46,7 @@ class Ask:
     explain: str = ""
     target: int | None = None
     pictures: tuple[str, ...] = ()
+    weighed: bool = False
 
     @classmethod
     def from_message(cls, values: dict[str, Any]) -> "Ask":
@@ -99,6 +103,15 @@ class Answerer:
         """One image as uint8 C x H x W, or the answer that says what is wrong with it."""
         if ask.form == "pixels":
             return torch.from_numpy(np.frombuffer(payload, np.uint8).copy()).view(self.shape)
+        pixels, scans = scanned_pixels(payload)
+        if pixels <= scans * self.max_pixels:  # else it is refused below, as too large
+            if pixels > (most := MAX_SCANS * self.max_pixels):
+                text = f"the image is a JPEG of {scans} scans, which have {pixels:,} pixels to read in all"
+                return Answer(
+                    {"error": f"{text}, over the limit of {most:,}; save it anew.", "kind": "too_large"}
+                )
+            if pixels > LIGHT_PIXELS and not ask.weighed:
+                return Answer({"pixels": pixels})
         try:
             preprocess = self.classifier.preprocess
             return preprocess.apply(decode_image(payload, max_pixels=self.max_pixels, bits=preprocess.bits))

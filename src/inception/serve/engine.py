@@ -3,7 +3,7 @@
 A batch is whatever waits when the inference process is free, up to `max_batch`: nothing ever waits for
 company. When a full batch waits already, it is sent ahead, to be decoded while the one before is computed.
 Explanations wait in the same queue, but each is a batch of its own, few may wait, and images go first for a
-while.
+while. So do images that take long to decode, once the inference process has told so from their headers.
 """
 
 import asyncio
@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,20 @@ from inception.errors import InceptionError
 from inception.serve.logs import log_event
 from inception.serve.metrics import Metrics
 from inception.serve.process import InferenceProcess, ProcessLostError
-from inception.serve.settings import RequestError, Settings, unavailable
+from inception.serve.settings import (
+    BATCH_PIXELS,
+    MAX_SCANS,
+    REQUESTS_SHARE,
+    SLOW_PIXELS,
+    RequestError,
+    Settings,
+    unavailable,
+)
 
 NO_GRADIENTS = "its engine has no gradients, or the server was started with --no-explain"
 _MAX_AHEAD = 2
-_EXPLANATION_YIELDS_SECONDS = 1.0
-"""So long an explanation lets images that came later go first: it takes as long as dozens of them."""
+_SLOW_YIELDS_SECONDS = 1.0
+"""So long what takes long lets images that came later go first: it takes as long as dozens of them."""
 _MAX_PAUSE_SECONDS = 30.0
 
 
@@ -38,19 +47,50 @@ class Answered:
 
 
 @dataclass(eq=False)
+class Together:
+    """The images of one request: where their answers go, and what decoding those costs that cost much."""
+
+    futures: list[asyncio.Future[Answered]] = field(default_factory=list)
+    pixels: int = 0
+
+
+def fail(future: asyncio.Future[Answered], error: Exception) -> None:
+    """Give an image this error instead of an answer, unless it has one or nobody waits."""
+    if not future.done():
+        future.set_exception(error)
+
+
+@dataclass(eq=False)
 class Item:
-    """One image in the queue. `ask` is a JSON-safe `answers.Ask`, `payload` its bytes."""
+    """One image in the queue.
+
+    Attributes:
+        ask: a JSON-safe `answers.Ask`.
+        payload: its bytes.
+        deadline: when it is too late to compute it.
+        future: where its answer goes.
+        request: what it has come with, and `place` its own place there.
+        pixels: what decoding it costs (see `costs`), once it is known to be more than `LIGHT_PIXELS`.
+    """
 
     ask: dict[str, Any]
     payload: bytes
     deadline: float
     future: asyncio.Future[Answered]
+    request: Together
+    place: int
+    pixels: int = 0
     queued: float = field(default_factory=time.monotonic)
 
     @property
     def explains(self) -> bool:
         """Whether an explanation is wanted, which takes far longer than an answer."""
         return bool(self.ask.get("explain"))
+
+    @property
+    def alone(self) -> bool:
+        """Whether it takes so long that it is a batch of its own."""
+        return self.explains or self.pixels > SLOW_PIXELS
 
 
 class Engine:
@@ -75,6 +115,7 @@ class Engine:
         self._seconds_per_image = 0.0
         self._batches = 0
         self._broken = False
+        self._was_alone = False
 
     @property
     def ready(self) -> bool:
@@ -132,11 +173,12 @@ class Engine:
         self.check_room(len(asks))
         loop = asyncio.get_running_loop()
         deadline = time.monotonic() + self._settings.deadline_seconds
-        items = [Item(ask, payload, deadline, loop.create_future()) for ask, payload in asks]
-        self._queue.extend(items)
+        request = Together([loop.create_future() for _ in asks])
+        for place, ((ask, payload), future) in enumerate(zip(asks, request.futures, strict=True)):
+            self._queue.append(Item(ask, payload, deadline, future, request, place))
         self._metrics.queue.set(len(self._queue))
         self._wake.set()
-        return [item.future for item in items]
+        return request.futures
 
     def _retry_seconds(self) -> int:
         return math.ceil(len(self._queue) * self._seconds_per_image)
@@ -183,10 +225,10 @@ class Engine:
         log_event("inference process lost", "error", model=self.name, error=str(error))
         if self._sent:
             for item in self._sent.popleft():
-                if not item.future.done():
-                    item.future.set_exception(
-                        unavailable("the inference process was lost while it had this image; try again")
-                    )
+                fail(
+                    item.future,
+                    unavailable("the inference process was lost while it had this image; try again"),
+                )
         while self._sent:
             self._queue.extendleft(reversed(self._sent.pop()))
 
@@ -230,8 +272,13 @@ class Engine:
     def _send_batches(self, process: InferenceProcess) -> None:
         self._drop_expired()
         size = self._settings.max_batch
-        while self._queue and (not self._sent or (len(self._sent) < _MAX_AHEAD and len(self._queue) >= size)):
-            batch = self._next_batch(size)
+        while self._queue:
+            # Behind what takes long nothing is sent ahead, nor is that itself: it might come before images.
+            if self._sent and not self._may_send_ahead(size):
+                break
+            batch = self._next_batch(size, images_only=bool(self._sent))
+            if not batch:
+                break
             self._batches += 1
             message = {"batch": self._batches, "asks": [item.ask for item in batch]}
             process.send(message, [item.payload for item in batch])
@@ -239,17 +286,46 @@ class Engine:
             self._metrics.batch.observe(len(batch))
         self._metrics.queue.set(len(self._queue))
 
-    def _next_batch(self, size: int) -> list[Item]:
-        """The first images of the queue, up to `size`; or an explanation alone, whose turn it is."""
-        images = [item for item in self._queue if not item.explains][:size]
-        explanation = next((item for item in self._queue if item.explains), None)
+    def _may_send_ahead(self, size: int) -> bool:
+        return len(self._sent) < _MAX_AHEAD and len(self._queue) >= size and not self._sent[-1][0].alone
+
+    def _next_batch(self, size: int, images_only: bool) -> list[Item]:
+        """The images whose turn it is, up to `size`; or what takes long, alone.
+
+        Of a request with many images those beyond a batch wait until other requests have had their turn.
+        """
+        images = [item for item in self._queue if not item.alone]
+        images = _fitting(sorted(images, key=lambda item: item.place // size)[:size])
+        slow = None
+        if not images_only:
+            waiting = (item for item in self._queue if item.alone)
+            slow = min(waiting, key=lambda item: item.queued, default=None)
         batch = images
-        if explanation is not None:
-            yields = time.monotonic() - explanation.queued < _EXPLANATION_YIELDS_SECONDS
-            batch = images if images and yields else [explanation]
+        if slow is not None:
+            yields = self._was_alone or time.monotonic() - slow.queued < _SLOW_YIELDS_SECONDS
+            batch = images if images and yields else [slow]
+        self._was_alone = bool(batch) and batch[0].alone
         for item in batch:
             self._queue.remove(item)
         return batch
+
+    def _weigh(self, item: Item, pixels: int) -> None:
+        """Queue an image again now that its cost is known, if its request and the queue may have as much."""
+        item.pixels, item.ask = pixels, {**item.ask, "weighed": True}
+        item.request.pixels += pixels
+        waiting = sum(other.pixels for other in self._queue if other.pixels > SLOW_PIXELS)
+        most = REQUESTS_SHARE * MAX_SCANS * self._settings.max_pixels
+        if (together := item.request.pixels) > most:
+            text = f"the images of the request have {together:,} pixels to read, over the limit of {most:,}"
+            for future in item.request.futures:
+                fail(future, RequestError(413, f"{text}; send fewer at once"))
+        elif item.pixels > SLOW_PIXELS and waiting and waiting + pixels > most:
+            fail(
+                item.future,
+                unavailable("the server is busy: other large images wait already; try again later"),
+            )
+        if not item.future.done():
+            self._queue.appendleft(item)
 
     def _drop_expired(self) -> None:
         now = time.monotonic()
@@ -273,18 +349,22 @@ class Engine:
         if message["event"] == "error":
             log_event("batch failed", "error", model=self.name, error=message["error"])
             for item in batch:
-                if not item.future.done():
-                    item.future.set_exception(RuntimeError(message["error"]))
+                fail(item.future, RuntimeError(message["error"]))
             return
         if batch[0].explains:
             self._metrics.explanation.observe(message["inference_seconds"])
-        else:
+        elif not batch[0].alone and not any("pixels" in values for values in message["answers"]):
             seconds = (now - started) / len(batch)
             rate = 0.2 if self._seconds_per_image else 1.0
             self._seconds_per_image += rate * (seconds - self._seconds_per_image)
+        if not batch[0].explains:
             self._metrics.inference.observe(message["inference_seconds"])
         self._metrics.decoding.observe(message["decoding_seconds"])
-        for item, values, rows in zip(batch, message["answers"], payloads, strict=True):
+        # From the last on, so that images that must be asked for again come first, and in their order.
+        for item, values, rows in reversed(list(zip(batch, message["answers"], payloads, strict=True))):
+            if "pixels" in values:
+                self._weigh(item, values["pixels"])
+                continue
             waited = max(now - item.queued - message["inference_seconds"], 0.0)
             self._metrics.waiting.observe(waited)
             (self._metrics.failed if "error" in values else self._metrics.answered).inc()
@@ -295,3 +375,9 @@ class Engine:
             }
             if not item.future.done():
                 item.future.set_result(Answered(values, rows, timing))
+
+
+def _fitting(images: Sequence[Item]) -> list[Item]:
+    """The first images, as many as may be decoded together; one at least."""
+    pixels = accumulate(item.pixels for item in images)
+    return [item for item, together in zip(images, pixels, strict=True) if together <= BATCH_PIXELS]

@@ -8,6 +8,14 @@ from dataclasses import dataclass
 from inception.errors import UsageError
 
 MIN_TOKEN_LENGTH = 16
+LIGHT_PIXELS, SLOW_PIXELS, BATCH_PIXELS = 6_000_000, 1 << 24, 48_000_000
+"""Images with more pixels to read than the first are weighed: batches are filled up to the last. Those with
+more than the second take so long that they come alone, and after others.
+"""
+MAX_SCANS = 10
+"""Of an image of `max_pixels`; smaller ones may have more. Usual progressive JPEGs have ten scans."""
+REQUESTS_SHARE = 2
+"""So many images of the largest size and most scans may be in one request, or wait for a model."""
 _HOST_NAME = re.compile(r"\*|[A-Za-z0-9._-]+|[0-9A-Fa-f]*(?:::?[0-9A-Fa-f.]*){2,}")
 
 
