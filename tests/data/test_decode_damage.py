@@ -146,6 +146,9 @@ def test_a_progressive_jpeg_of_endless_scans_is_refused():
     start = time.perf_counter()
     assert failure(attack).kind == "too_large"
     assert time.perf_counter() - start < 1
+    with pytest.raises(ImageError, match="6 scans"):
+        decode_image(honest, max_scanned_pixels=6 * 4000 * 4000 - 1)
+    assert decode_image(honest, max_scanned_pixels=6 * 4000 * 4000).size == (4000, 4000)
 
 
 GIANT_HEADER = """

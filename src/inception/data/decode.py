@@ -67,6 +67,9 @@ EXTENSIONS: dict[str, str] = {
 DEFAULT_MAX_PIXELS = 2**27
 """134 million pixels: above the largest common cameras (108 million), below Pillow's own limit."""
 
+DEFAULT_MAX_SCANNED_PIXELS = 2**32
+"""Ten seconds of decoding; three times what a usual progressive JPEG of the most pixels has."""
+
 _SPACES = (b" ", b"\t", b"\r", b"\n")
 _MAGIC: tuple[tuple[bytes, str], ...] = (
     (b"\xff\xd8\xff", "JPEG"),
@@ -91,7 +94,6 @@ _TRANSPOSE = {
     8: Image.Transpose.ROTATE_90,
 }
 _START_OF_SCAN = b"\xff\xda"
-_MAX_SCANNED_PIXELS = 2**34  # ten seconds of decoding
 _ORIENTATION = 0x0112
 _IGNORE_PILLOW = ("ignore", None, Warning, re.compile(r"PIL\b"), 0)
 
@@ -103,6 +105,7 @@ def decode_image(
     data: bytes,
     *,
     max_pixels: int = DEFAULT_MAX_PIXELS,
+    max_scanned_pixels: int = DEFAULT_MAX_SCANNED_PIXELS,
     reduce_to: int | None = None,
     bits: int = 0,
     name: str = "the image",
@@ -120,6 +123,8 @@ def decode_image(
         data: the whole file, of one of `ALLOWED_FORMATS`.
         max_pixels: width x height above which the file is refused before its pixels are decoded. Pillow's
             own limit of 179 million pixels (`2 * PIL.Image.MAX_IMAGE_PIXELS`) holds as well.
+        max_scanned_pixels: the same for width x height x scans of a progressive JPEG, each of whose scans
+            goes over all pixels, and may take no more than a few bytes.
         reduce_to: let a JPEG be decoded at 1/2, 1/4 or 1/8 of its size while its shortest side stays at
             least this many pixels: much faster, nearly equal to a good reduction. Other formats ignore it.
         bits: depth of the values of grey images stored in 16 bits a sample, where the file does not say
@@ -134,7 +139,7 @@ def decode_image(
     """
     with _silence_pillow():
         try:
-            return _decode(data, max_pixels, reduce_to, bits, name)
+            return _decode(data, max_pixels, max_scanned_pixels, reduce_to, bits, name)
         except ImageError:
             raise
         except Exception as error:  # Pillow's parsers raise almost any type on damaged input
@@ -255,14 +260,16 @@ def _open_heic(data: bytes) -> Image.Image:
     return Image.open(io.BytesIO(data), formats=("HEIF",))
 
 
-def _decode(data: bytes, max_pixels: int, reduce_to: int | None, bits: int, name: str) -> Image.Image:
+def _decode(
+    data: bytes, max_pixels: int, max_scanned: int, reduce_to: int | None, bits: int, name: str
+) -> Image.Image:
     with _open(data, name, max_pixels) as image:
         width, height = image.size
         if width * height > max_pixels:
             raise _too_large(name, f"{width} x {height}", max_pixels)
         # A few bytes make a progressive JPEG go over all its pixels once more; a thousand times is an attack.
         scans = data.count(_START_OF_SCAN) if image.info.get("progressive") else 1
-        if scans * width * height > _MAX_SCANNED_PIXELS:
+        if scans * width * height > max_scanned:
             raise ImageError(
                 "too_large", f"{name} is a JPEG of {scans} scans, which no camera makes; delete it."
             )
