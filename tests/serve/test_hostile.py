@@ -4,6 +4,7 @@ import asyncio
 import json
 import threading
 import time
+from array import array
 from io import BytesIO
 
 import pytest
@@ -12,7 +13,7 @@ from PIL import Image
 from servers import Served, multipart
 
 from inception.serve.costs import scanned_pixels, scans_of
-from inception.serve.inference import parse_request
+from inception.serve.inference import OUTPUTS, InferRequest, encode_answer, parse_request
 from inception.serve.json_bounds import MAX_DEPTH, parse_json
 from inception.serve.parsing import Parsing
 from inception.serve.settings import RequestError, Settings
@@ -248,3 +249,30 @@ def test_scans_are_counted_beyond_the_metadata():
     assert scanned_pixels(b"nothing") == (0, 1)
     for cut in range(len(usual)):
         assert scans_of(usual[:cut]) >= 1
+
+
+def test_large_answers_are_written_in_pieces_and_are_the_same():
+    request = InferRequest('a"b', "file", (), OUTPUTS, frozenset())
+    rows = [array("f", [1 / (n + 3) for n in range(2 * 21_841)]).tobytes() for _ in range(2)]
+    content, head = encode_answer(request, "roses", "1", rows)
+    document = json.loads(content)
+    assert (head, document["id"], document["model_name"]) == (None, 'a"b', "roses")
+    for position, output in enumerate(document["outputs"]):
+        one = array("f", rows[0])[position * 21_841 : (position + 1) * 21_841].tolist()
+        assert (output["name"], output["shape"]) == (OUTPUTS[position], [2, 21_841])
+        assert output["data"] == one * 2
+    pauses: list[float] = []
+    end = threading.Event()
+
+    def watch() -> None:
+        while not end.is_set():
+            start = time.monotonic()
+            time.sleep(0.001)
+            pauses.append(time.monotonic() - start)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    encode_answer(request, "roses", "1", rows * 10)
+    end.set()
+    watcher.join()
+    assert max(pauses) < 0.5

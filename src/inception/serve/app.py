@@ -231,7 +231,8 @@ class Api:
             if "error" in answer.values:
                 raise RequestError(STATUS_OF_KIND[answer.values["kind"]], answer.values["error"])
         rows = [answer.rows for answer in answers]
-        content, head = encode_answer(asked, engine.name, engine.version, rows)
+        size = 0 if asked.binary else sum(map(len, rows))
+        content, head = await self._parsing.run(size, encode_answer, asked, engine.name, engine.version, rows)
         if head is None:
             return Response(content, media_type="application/json")
         return Response(content, headers={LENGTH_HEADER: str(head)}, media_type="application/octet-stream")
