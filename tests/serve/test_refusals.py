@@ -143,6 +143,7 @@ def test_bodies_that_come_late_or_in_pieces_are_skipped(connection):
         (request("/models"), 405),
         (request().replace(b"Host: localhost\r\n", b""), 400),
         (request().replace(b"POST", b"PUT"), 405),
+        (request().replace(b"localhost", b"evil.example"), 421),
     ],
 )
 def test_nothing_else_is_answered_here(connection, sent, status):
