@@ -81,6 +81,18 @@ def read_regular(path: Path, limit: int) -> bytes:
     return data
 
 
+def read_at_most(path: Path, limit: int) -> bytes:
+    """The content of what the user names, which may be a pipe, up to `limit` bytes.
+
+    Raises OSError, and ValueError when there is more.
+    """
+    with path.open("rb") as stream:
+        data = stream.read(limit + 1)
+    if len(data) > limit:
+        raise ValueError(f"it has more than {limit:,} bytes")
+    return data
+
+
 def cache_folder(name: str) -> Path:
     """A folder for what can be made or fetched again: in `$INCEPTION_CACHE`, else in `~/.cache/inception`."""
     root = os.environ.get("INCEPTION_CACHE") or "~/.cache/inception"

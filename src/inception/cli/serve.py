@@ -8,7 +8,9 @@ from typing import Any
 import click
 
 from inception.errors import UsageError
+from inception.files import read_at_most
 
+TOKEN_LIMIT_BYTES = 1 << 16
 _NEEDED = ("starlette", "uvicorn", "h11", "python_multipart", "prometheus_client")
 
 
@@ -140,7 +142,7 @@ def read_token(path: Path | None) -> str | None:
     if path is None:
         return None
     try:
-        return path.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not text"
+        return read_at_most(path, TOKEN_LIMIT_BYTES).decode("utf-8").strip()
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not a short text"
         raise UsageError(f"the token file {path} cannot be read: {reason}") from error

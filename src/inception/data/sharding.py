@@ -19,7 +19,15 @@ from typing import IO, Any
 from inception.data.dataset import Dataset, Sample
 from inception.data.shards import INDEX_FILE, INDEX_SUFFIX, KIND, SCHEMA, UNFINISHED
 from inception.errors import DataError, UsageError
-from inception.files import atomic_path, atomic_write_text, held, lies_inside, make_folder, parse_json
+from inception.files import (
+    atomic_path,
+    atomic_write_text,
+    held,
+    lies_inside,
+    make_folder,
+    parse_json,
+    read_regular,
+)
 
 DEFAULT_SHARD_BYTES = 256 * 2**20
 """Large enough for long reads, small enough to copy again and to divide among many."""
@@ -27,7 +35,7 @@ DEFAULT_SHARD_BYTES = 256 * 2**20
 _UNITS = {"": 1, "K": 1000, "M": 1000**2, "G": 1000**3, "KI": 2**10, "MI": 2**20, "GI": 2**30}
 _SIZE = re.compile(r"(\d+)\s*(|[KMG]I?)B?", re.IGNORECASE)
 _BLOCK = tarfile.BLOCKSIZE
-_MAX_INDEX_VALUES = 20_000_000
+_MAX_INDEX_VALUES, _MAX_INDEX_BYTES = 20_000_000, 256 << 20
 Progress = Callable[[int, int], None]
 
 
@@ -152,7 +160,7 @@ def _refuse_foreign(folder: Path, plan: str) -> None:
 
 def _plan_of(path: Path) -> str:
     try:
-        return str(parse_json(path.read_bytes(), _MAX_INDEX_VALUES)["plan"])
+        return str(parse_json(read_regular(path, _MAX_INDEX_BYTES), _MAX_INDEX_VALUES)["plan"])
     except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return ""
 
@@ -189,7 +197,7 @@ class _Writer:
         """The shard that an earlier run finished, or None."""
         index = path.with_name(path.name.replace(".tar", INDEX_SUFFIX))
         try:
-            data = index.read_bytes()
+            data = read_regular(index, _MAX_INDEX_BYTES)
             content = parse_json(data, _MAX_INDEX_VALUES)
             keys = content["key"]
             wanted = [sample.path for sample in samples[first : first + len(keys)]]

@@ -21,7 +21,7 @@ from inception.data.archives import RandomAccessFile
 from inception.data.dataset import SPLITS, Dataset, Record, Sample, build_dataset
 from inception.data.stores import Store, check_size, missing_file
 from inception.errors import DataError, ImageError
-from inception.files import parse_json, sha256_file
+from inception.files import parse_json, read_regular, sha256_file
 
 INDEX_FILE = "index.json"
 INDEX_SUFFIX = ".index.json"
@@ -326,7 +326,7 @@ def _read_json(path: Path) -> Any:
     try:
         if path.stat().st_size > _MAX_JSON_BYTES:
             raise DataError(f"{path} is over the limit of {_MAX_JSON_BYTES:,} bytes; do not trust it.")
-        return parse_json(path.read_bytes(), _MAX_JSON_VALUES)
+        return parse_json(read_regular(path, _MAX_JSON_BYTES), _MAX_JSON_VALUES)
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}.") from error
     except (ValueError, RecursionError) as error:

@@ -21,7 +21,9 @@ from inception.data.formats import left_out_reason
 from inception.data.shards import ShardColumns, ShardStore, open_indexed, read_index, read_shards, unfinished
 from inception.data.stores import FolderStore
 from inception.errors import DataError
+from inception.files import read_regular
 
+CLASSES_LIMIT_BYTES = 16 << 20
 CLASS_FILES = ("classnames.txt", "classes.txt", "labels.txt")
 """Where other tools leave the names of the classes, one a line, beside the shards."""
 
@@ -264,8 +266,8 @@ def _class_names(root: Path) -> tuple[str, ...]:
     if path is None:
         return ()
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        lines = read_regular(path, CLASSES_LIMIT_BYTES).decode("utf-8").splitlines()
+    except (OSError, ValueError) as error:
         raise DataError(
             f"{path} cannot be read as UTF-8 text ({error}); it should name a class a line."
         ) from error

@@ -18,7 +18,14 @@ import safetensors.torch
 from safetensors import SafetensorError, safe_open
 
 from inception.errors import InceptionError, TrainingError, first_line
-from inception.files import atomic_path, atomic_write_text, parse_json, remove_leftovers, sha256_file
+from inception.files import (
+    atomic_path,
+    atomic_write_text,
+    parse_json,
+    read_regular,
+    remove_leftovers,
+    sha256_file,
+)
 from inception.train.state import Progress, TrainingState, from_tensors, to_tensors
 
 Value = TypeVar("Value")
@@ -131,11 +138,7 @@ def _newest(folder: Path, read: Callable[[Path], Value]) -> tuple[list[str], Val
 
 def _read_json(path: Path) -> dict[str, Any]:
     """A checkpoint's description, its form and checksum verified. Raises ValueError and the like."""
-    with path.open("rb") as stream:
-        data = stream.read(JSON_LIMIT_BYTES + 1)
-    if len(data) > JSON_LIMIT_BYTES:
-        raise ValueError(f"{path.name} has more than {JSON_LIMIT_BYTES} bytes")
-    content = parse_json(data, JSON_LIMIT_VALUES)
+    content = parse_json(read_regular(path, JSON_LIMIT_BYTES), JSON_LIMIT_VALUES)
     if not isinstance(content, dict) or content.keys() != _KEYS:
         raise ValueError(f"{path.name} does not describe a checkpoint")
     if content["schema"] != SCHEMA:

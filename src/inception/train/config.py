@@ -9,10 +9,12 @@ from typing import Any, Literal
 from inception.data.augment import AUGMENTS
 from inception.data.options import ReadOptions
 from inception.errors import UsageError
+from inception.files import read_at_most
 from inception.train.recipes import RECIPES, SMALL_IMAGE, RecipeName, chosen_recipe
 from inception.train.schedule import ScheduleName
 
 DEFAULT_NETWORK = "googlenet_bn"
+CONFIG_LIMIT_BYTES = 1 << 20
 COMPILED_STEPS = 5000
 """Compiling takes minutes, which shorter runs do not earn back."""
 
@@ -173,10 +175,10 @@ class TrainConfig:
 def read_config(path: Path) -> dict[str, Any]:
     """The options in a TOML file, names spelled with `-` or `_`."""
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        values = tomllib.loads(read_at_most(path, CONFIG_LIMIT_BYTES).decode("utf-8"))
     except OSError as error:
         raise UsageError(f"cannot read the configuration {path}: {error.strerror or error}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:  # TOML's and UTF-8's errors are such too
         raise UsageError(f"{path} is not valid TOML: {error}") from error
     return {name.replace("-", "_"): value for name, value in values.items()}
 

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from inception.errors import UsageError, WriteError
-from inception.files import atomic_write_bytes, atomic_write_text, remove_leftovers
+from inception.files import atomic_write_bytes, atomic_write_text, read_regular, remove_leftovers
 
 METRICS_FILE = "metrics.jsonl"
+METRICS_LIMIT_BYTES = 256 << 20
 Row = dict[str, Any]
 
 
@@ -56,8 +57,8 @@ class Silent:
 def read_rows(path: Path) -> list[Row]:
     """The rows of a metrics.jsonl; a last line cut off by a crash, and what is no row, is left out."""
     try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
+        lines = read_regular(path, METRICS_LIMIT_BYTES).decode("utf-8", errors="replace").splitlines()
+    except (OSError, ValueError):
         return []
     rows = []
     for line in lines:

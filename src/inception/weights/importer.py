@@ -12,7 +12,7 @@ from torch import Tensor
 
 from inception.data.preprocess import Preprocess
 from inception.errors import UsageError, WeightsError
-from inception.files import sha256_file
+from inception.files import read_regular, sha256_file
 from inception.nets.endpoints import resolve_endpoint
 from inception.nets.network import Network
 from inception.nets.registry import ARCHITECTURES, build_network, canonical_name
@@ -36,7 +36,7 @@ from inception.weights.sources.choose import choose_source, computed_layers, fin
 from inception.weights.sources.source import TORCH_FORMATS, Source
 
 LABEL_SUFFIXES = (".synsets.txt", ".labels.txt")
-CONFIG_LIMIT_BYTES = 1 << 20
+CONFIG_LIMIT_BYTES, LABELS_LIMIT_BYTES = 1 << 20, 16 << 20
 PARTIAL_NUMBERS = 1 << 28
 """Numbers (1 GB) that a network filled up with fresh weights may have."""
 
@@ -326,11 +326,11 @@ def _preprocess_beside(path: Path) -> Preprocess | None:
         (path.with_name("config.json"), _of_timm),
         (path.with_name("bundle.json"), _of_bundle),
     ):
-        if not config.is_file() or config.stat().st_size > CONFIG_LIMIT_BYTES:
+        if not config.is_file():
             continue
         try:
-            return read(json.loads(config.read_text(encoding="utf-8")))
-        except (ValueError, LookupError, TypeError, RecursionError):
+            return read(json.loads(read_regular(config, CONFIG_LIMIT_BYTES)))
+        except (OSError, ValueError, LookupError, TypeError, RecursionError):
             continue  # another tool's file
         except UsageError as error:
             raise UsageError(f"{config}: {error}") from error
@@ -389,8 +389,8 @@ def _label_lines(path: Path) -> list[str]:
     if not path.is_file():
         raise UsageError(f"there is no label file at {path}")
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_regular(path, LABELS_LIMIT_BYTES).decode("utf-8")
+    except (OSError, ValueError) as error:
         raise UsageError(f"{path} cannot be read as UTF-8 text: {error}") from error
     return [line.strip() for line in text.splitlines() if line.strip()]
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from inception.data.preprocess import CHANNELS, IMAGENET_MEAN, IMAGENET_STD, Preprocess
 from inception.errors import UsageError
+from inception.files import read_regular
 from inception.nets.classics import VGG_DEPTHS
 
 # Caffe: BGR bytes less the mean of ImageNet's training images.
@@ -121,10 +122,8 @@ def _named(name: str) -> Mapping[str, Any]:
         near = difflib.get_close_matches(name, NAMED, n=1)
         hint = f" (did you mean {near[0]}?)" if near else ""
         raise UsageError(f"--preprocess takes a file or one of {', '.join(NAMED)}, not '{name}'{hint}")
-    if path.stat().st_size > FILE_LIMIT_BYTES:
-        raise UsageError(f"{path} is too large for a description of preprocessing")
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_regular(path, FILE_LIMIT_BYTES).decode("utf-8")
         content = tomllib.loads(text) if path.suffix.lower() == ".toml" else json.loads(text)
     except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"{path} cannot be read as JSON or TOML: {error}") from error

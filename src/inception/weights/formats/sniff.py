@@ -12,7 +12,7 @@ from inception.weights.formats.messages import message_kind
 
 Kind = Literal["torch", "safetensors", "hdf5", "keras", "onnx", "graph", "caffe", "checkpoint", "unknown"]
 
-HEAD_BYTES = 512
+HEAD_BYTES, MOST_BYTES = 512, 8 << 30
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 PICKLE_MAGICS = tuple(bytes((0x80, protocol)) for protocol in (2, 3, 4, 5))
 _UNPACK = "unpack it and give the weights inside"
@@ -79,6 +79,10 @@ def kind_of(path: Path) -> Kind:
             tail = stream.read(8)
     except OSError as error:
         raise WeightsError(f"{path} cannot be read: {error.strerror or error}") from error
+    if size > MOST_BYTES:
+        raise WeightsError(f"{path} has {size:,} bytes, more than a checkpoint of these networks can need")
+    if len(head) == HEAD_BYTES and not head.strip(b"\0"):
+        raise WeightsError(f"{path} begins with zeros, as copies do that were broken off: copy it again")
     if not size:
         raise WeightsError(f"{path} is empty (0 bytes): copy or download it again")
     _refuse(path, head)
