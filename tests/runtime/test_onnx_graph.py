@@ -129,6 +129,18 @@ def test_merged_siblings_are_fewer_nodes():
     )  # nine modules, three siblings each
 
 
+@pytest.mark.parametrize("side", [28, 32, 45, 64])
+def test_pools_of_unequal_windows(side):
+    """LeNet-5 pools whatever map an image leaves to 5 x 5, and the windows need not be of one size."""
+    torch.manual_seed(0)
+    network = build_network("lenet5", num_classes=6, in_chans=3).eval()
+    x = torch.randn(2, 3, side, side)
+    with torch.no_grad():
+        expected = network(x).numpy()
+    [found] = run(to_onnx(network, (3, side, side), "float32"), x.numpy())
+    assert_close(found, expected)
+
+
 def test_a_layer_without_an_exact_form_is_refused():
     class Odd(nn.Module):
         def forward(self, x):

@@ -13,7 +13,16 @@ from xml.etree import ElementTree
 from inception.errors import BundleError
 from inception.weights.formats import wire
 
-_LAYERS = ("Conv", "Gemm", "BatchNormalization", "LRN", "MaxPool", "AveragePool", "GlobalAveragePool")
+_LAYERS = (
+    "Conv",
+    "Gemm",
+    "MatMul",
+    "BatchNormalization",
+    "LRN",
+    "MaxPool",
+    "AveragePool",
+    "GlobalAveragePool",
+)
 _NUMBERS = ("Add", "Sub", "Mul", "Div", "Pow", "Sqrt", "Relu", "Tanh", "Softmax")
 _SHAPES = ("Cast", "Concat", "Flatten", "Identity", "Pad", "Slice", "SpaceToDepth")
 OPERATORS = frozenset((*_LAYERS, *_NUMBERS, *_SHAPES))

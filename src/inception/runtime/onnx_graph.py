@@ -240,10 +240,27 @@ def _write_slice(writer: _Writer, node: fx.Node) -> str:
     return writer.add("Slice", writer.operand(node, node.args[0]), *bounds, name=node.name)
 
 
+def _means(length: int, grid: int) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """float32 grid x length: row i holds the mean over PyTorch's i-th window of an adaptive pool."""
+    found = np.zeros((grid, length), np.float32)
+    for place in range(grid):
+        start, end = place * length // grid, -(-(place + 1) * length // grid)
+        found[place, start:end] = 1 / (end - start)
+    return found
+
+
 def _write_adaptive_pool(writer: _Writer, node: fx.Node) -> str:
     height, width = _shape(node.args[0])[2:]
     grid = cast(int, node.args[1])
-    if node.target is not F.adaptive_avg_pool2d or height % grid or width % grid:
+    if node.target is F.adaptive_avg_pool2d and (height % grid or width % grid):
+        # Windows of unequal sizes: means over rows, then over columns, as products with constant matrices.
+        rows = writer.constant(f"{node.name}_rows", _means(height, grid))
+        columns = writer.constant(f"{node.name}_columns", _means(width, grid).T.copy())
+        over_rows = writer.add(
+            "MatMul", rows, writer.operand(node, node.args[0]), name=f"{node.name}_over_rows"
+        )
+        return writer.add("MatMul", over_rows, columns, name=node.name)
+    if node.target is not F.adaptive_avg_pool2d:
         raise UnsupportedLayerError(
             f"an adaptive pool of {height} x {width} to {grid} x {grid} has no ONNX form"
         )
