@@ -292,10 +292,11 @@ class Engine:
     def _next_batch(self, size: int, images_only: bool) -> list[Item]:
         """The images whose turn it is, up to `size`; or what takes long, alone.
 
-        Of a request with many images those beyond a batch wait until other requests have had their turn.
+        Of a request with many images those beyond a batch wait until other requests have had their turn, and
+        so do large ones beyond the first.
         """
         images = [item for item in self._queue if not item.alone]
-        images = _fitting(sorted(images, key=lambda item: item.place // size)[:size])
+        images = _fitting(sorted(images, key=lambda item: item.place // (1 if item.pixels else size))[:size])
         slow = None
         if not images_only:
             waiting = (item for item in self._queue if item.alone)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from inception.errors import UsageError
 
 MIN_TOKEN_LENGTH = 16
-LIGHT_PIXELS, SLOW_PIXELS, BATCH_PIXELS = 6_000_000, 1 << 24, 48_000_000
+LIGHT_PIXELS, SLOW_PIXELS, BATCH_PIXELS = 6_000_000, 1 << 24, 32_000_000
 """Images with more pixels to read than the first are weighed: batches are filled up to the last. Those with
 more than the second take so long that they come alone, and after others.
 """
