@@ -8,7 +8,9 @@ import subprocess
 import sys
 import zipfile
 
+import numpy as np
 import pytest
+from PIL import Image
 from shapes import COLOURS, shape_picture
 
 from inception.runtime.loading import load
@@ -206,3 +208,17 @@ def test_without_ray_the_extra_is_named(inception, tiny_path, folder, tmp_path, 
     outcome = inception("predict", tiny_path, folder, "-o", tmp_path / "a.jsonl", "--engine", "ray")
     assert outcome.code == 2
     assert "pip install 'inception[ray]'" in outcome.err
+
+
+def test_a_jpeg_that_lacks_data_is_answered_with_a_warning(inception, tiny_path, tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "whole.jpg", quality=90)
+    whole = (tmp_path / "whole.jpg").read_bytes()
+    (tmp_path / "cut.jpg").write_bytes(whole[: len(whole) // 2] + b"\xff\xd9")
+    outcome = inception("predict", tiny_path, tmp_path / "whole.jpg", tmp_path / "cut.jpg", "--json")
+    assert outcome.code == 0
+    first, second = outcome.lines()
+    assert "warning" not in first
+    assert "data is missing" in second["warning"]
+    assert second["top"]
+    assert "cut.jpg: data is missing" in inception("predict", tiny_path, tmp_path / "cut.jpg").err

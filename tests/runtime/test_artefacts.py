@@ -1,5 +1,7 @@
 """Networks of other engines in a bundle that somebody sent: nothing outside the bundle is read."""
 
+import random
+
 import numpy as np
 import pytest
 
@@ -8,6 +10,7 @@ from inception.errors import BundleError
 from inception.runtime import optimize
 from inception.runtime.artefacts import check_onnx, check_openvino
 from inception.runtime.forms import Form, graph_of
+from inception.runtime.opening import open_engine
 from inception.runtime.plan import Plan
 from inception.weights.bundle import load_bundle
 
@@ -147,3 +150,22 @@ def test_a_plan_of_a_network_with_other_classes_is_refused(tiny_bundle, tiny_pat
     session = inception.load(planned(tiny_path, tmp_path, "onnxruntime", {"model.onnx": graph}))
     with pytest.raises(BundleError, match="of another network than the bundle"):
         session.predict(np.zeros((40, 40, 3), np.uint8))
+
+
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
+def test_networks_that_were_changed_anywhere_answer_or_are_refused(graph, ir, engine, capfd):
+    rng = random.Random(7)
+    data = graph if engine == "onnxruntime" else ir["model.xml"]
+    pixels = np.zeros((1, 3, 32, 32), np.uint8)
+    for _ in range(150):
+        changed = bytearray(data)
+        for _ in range(rng.choice((1, 2, 5))):
+            at = rng.randrange(len(changed))
+            changed[at : at + rng.randrange(3)] = rng.randbytes(rng.randrange(3))
+        files = {"model.onnx": bytes(changed), **ir, "model.xml": bytes(changed)}
+        try:
+            answer = open_engine(Plan(engine, "float32", 1, 1), files)(pixels)
+            assert len(answer) <= 3
+        except BundleError as error:
+            assert "\n" not in str(error)
+    assert capfd.readouterr() == ("", "")

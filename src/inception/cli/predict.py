@@ -125,9 +125,15 @@ def _finish(failed: int) -> int:
     return 1 if failed else 0
 
 
+def _warn(answer: Prediction) -> None:
+    if answer.warning is not None:
+        say(f"{answer.path}: {answer.warning}")
+
+
 def _print_json(answers: Iterable[Prediction]) -> int:
     failed = 0
     for answer in answers:
+        _warn(answer)
         print_json(answer.to_dict())
         failed += answer.error is not None
     return failed
@@ -138,6 +144,7 @@ def _print_csv(answers: Iterable[Prediction], top: int) -> int:
     writer = csv_output()
     writer.writerow(("path", *score_heading(top), "error"))
     for answer in answers:
+        _warn(answer)
         writer.writerow((answer.path, *score_cells(answer.to_dict(), top), answer.error or ""))
         failed += answer.error is not None
     return failed
@@ -151,6 +158,7 @@ def _print_rows(answers: Iterable[Prediction]) -> int:
 
 def _table_rows(answers: Iterable[Prediction]) -> Iterator[tuple[str, str, str, str]]:
     for answer in answers:
+        _warn(answer)
         if answer.error is not None:
             yield (answer.path or "", f"error: {answer.error}", "", "")
             continue
@@ -164,6 +172,7 @@ def _print_labels_csv(answers: Iterable[Prediction]) -> int:
     writer = csv_output()
     writer.writerow(("path", "labels", "probabilities", "error"))
     for answer in answers:
+        _warn(answer)
         scores = answer.labels or ()
         probabilities = ";".join(f"{score.probability:.6f}" for score in scores)
         writer.writerow(
@@ -176,6 +185,7 @@ def _print_labels_csv(answers: Iterable[Prediction]) -> int:
 def _print_labels(answers: Iterable[Prediction]) -> int:
     rows, failed = [], 0
     for answer in answers:
+        _warn(answer)
         scores = answer.labels or ()
         named = ", ".join(f"{score.label} {100 * score.probability:.1f}%" for score in scores)
         below = [score for score in answer.top if score not in scores]

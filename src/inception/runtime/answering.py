@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from inception.data.decode import decode_image, upright_rgb
+from inception.data.jpeg_data import MISSING, lacks_data
 from inception.data.preprocess import Preprocess
 from inception.errors import ImageError, InceptionError, UsageError
 
@@ -23,6 +24,7 @@ Opener = Callable[..., Image.Image]
 Logits = NDArray[np.float32]
 BATCH_SIZE = 32
 UNKNOWN = "unknown"
+WARNING = "warning"
 NOT_FINITE = (
     "The network's answers are not all finite (NaN or infinity); its weights or its precision "
     "are at fault, not the images."
@@ -42,6 +44,7 @@ class Score:
 class Prediction:
     """The answer for one image: `top`, best first, or `error` saying why there is none.
 
+    `warning` says what is wrong with an image that was answered all the same (`jpeg_data.MISSING`).
     Where an image may have several labels, `labels` are those whose probability reaches their threshold, best
     first; else None.
     """
@@ -50,6 +53,7 @@ class Prediction:
     top: tuple[Score, ...] = ()
     error: str | None = None
     labels: tuple[Score, ...] | None = None
+    warning: str | None = None
 
     @property
     def label(self) -> str | None:
@@ -57,13 +61,13 @@ class Prediction:
         return self.top[0].label if self.top else None
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-safe: `path`, and `top` (with `labels` where there may be several) or `error`."""
+        """JSON-safe: `path`, and `top` (with `labels` where there may be several) or `error`; `warning`."""
         if self.error is not None:
             return {"path": self.path, "error": self.error}
         top = [vars(score) for score in self.top]
-        if self.labels is None:
-            return {"path": self.path, "top": top}
-        return {"path": self.path, "labels": [vars(score) for score in self.labels], "top": top}
+        labels = {} if self.labels is None else {"labels": [vars(score) for score in self.labels]}
+        warning = {} if self.warning is None else {"warning": self.warning}
+        return {"path": self.path, **labels, "top": top, **warning}
 
 
 class Answering(ABC):
@@ -133,26 +137,28 @@ class Answering(ABC):
                 ahead += [pool.submit(self._prepare, item) for item in islice(source, len(batch))]
                 yield from self._answer(results, top, unknown)
 
-    def _prepare(self, item: tuple[str | None, Opener]) -> tuple[str | None, Pixels | str]:
+    def _prepare(self, item: tuple[str | None, Opener]) -> tuple[str | None, Pixels | str, str | None]:
         name, open_image = item
         try:
-            return name, self.preprocess.pixels(opened(open_image, self.preprocess))
+            image = opened(open_image, self.preprocess)
+            return name, self.preprocess.pixels(image), image.info.get(WARNING)
         except InceptionError as error:
-            return name, str(error)
+            return name, str(error), None
 
     def _answer(
-        self, results: list[tuple[str | None, Pixels | str]], top: int, unknown: bool
+        self, results: list[tuple[str | None, Pixels | str, str | None]], top: int, unknown: bool
     ) -> Iterator[Prediction]:
-        arrays = [value for _, value in results if not isinstance(value, str)]
+        arrays = [value for _, value, _ in results if not isinstance(value, str)]
         rows = iter(self._probabilities(np.stack(arrays)) if arrays else np.empty((0, 0), np.float32))
-        for name, value in results:
+        for name, value, warning in results:
             if isinstance(value, str):
                 yield Prediction(name, error=value)
                 continue
             row = next(rows)
             threshold = (self.unknown_threshold or 0.0) if unknown else 0.0
             several = None if self.thresholds is None else reached(row, self.labels, self.thresholds)
-            yield Prediction(name, best_scores(row, self.labels, top, threshold), labels=several)
+            scores = best_scores(row, self.labels, top, threshold)
+            yield Prediction(name, scores, labels=several, warning=warning)
 
     def _probabilities(self, pixels: Pixels) -> NDArray[np.float32]:
         logits = self.compute(pixels)
@@ -218,7 +224,7 @@ def open_image(source: ImageSource, bits: int = 0) -> Image.Image:
     `bits` is as for `decode_image`. Raises ImageError when it cannot be read.
     """
     if isinstance(source, bytes):
-        return decode_image(source, bits=bits)
+        return decode_warned(source, bits, "the image")
     if isinstance(source, Image.Image):
         return upright_rgb(source, bits=bits)
     if isinstance(source, np.ndarray):
@@ -232,7 +238,15 @@ def open_image(source: ImageSource, bits: int = 0) -> Image.Image:
         raise ImageError(
             "format", f"an image is a path, bytes, a PIL image or an array, not {type(source).__name__}"
         )
-    return decode_image(read_file(source), bits=bits, name=str(source))
+    return decode_warned(read_file(source), bits, str(source))
+
+
+def decode_warned(data: bytes, bits: int, name: str) -> Image.Image:
+    """`decode_image`, with a `warning` in the picture's `info` where data was missing."""
+    picture = decode_image(data, bits=bits, name=name)
+    if lacks_data(data, picture):
+        picture.info[WARNING] = MISSING
+    return picture
 
 
 def read_file(path: str | Path) -> bytes:

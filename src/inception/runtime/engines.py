@@ -120,10 +120,15 @@ class OnnxRunner:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = plan.threads
         options.inter_op_num_threads = 1
-        options.log_severity_level = 3
+        options.log_severity_level = 4  # what goes wrong is raised as well
         options.add_session_config_entry("session.load_model_format", "ONNX")  # not by a guess
         with _speaking("ONNX Runtime"):
-            self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+            self._session = onnxruntime.InferenceSession(
+                model,
+                options,
+                providers=["CPUExecutionProvider"],
+                enable_fallback=0,  # trying again would print on standard output
+            )
             self._name = self._session.get_inputs()[0].name
 
     def __call__(self, pixels: Pixels) -> Logits:

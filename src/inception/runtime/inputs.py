@@ -8,14 +8,14 @@ from typing import Protocol
 from PIL import Image
 
 from inception.data.archives import open_archive
-from inception.data.decode import decode_image, is_visible_image, sniff_format
+from inception.data.decode import is_visible_image, sniff_format
 from inception.data.folders import head_without_ending
 from inception.data.formats import left_out_by_content, left_out_reason
 from inception.data.parquet import ParquetStore
 from inception.data.stores import FolderStore, Store
 from inception.data.webdataset import find_shards, open_shard_images
 from inception.errors import DataError, ImageError
-from inception.runtime.answering import read_file, unreadable
+from inception.runtime.answering import decode_warned, read_file, unreadable
 
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz")
 PARQUET_SUFFIX = ".parquet"
@@ -39,7 +39,7 @@ class _FileImage:
     path: str
 
     def __call__(self, bits: int = 0) -> Image.Image:
-        return decode_image(self.read(), bits=bits, name=self.path)
+        return decode_warned(self.read(), bits, self.path)
 
     def read(self) -> bytes:
         return read_file(self.path)
@@ -53,7 +53,7 @@ class _MemberImage:
     name: str
 
     def __call__(self, bits: int = 0) -> Image.Image:
-        return decode_image(self.read(), bits=bits, name=self.name)
+        return decode_warned(self.read(), bits, self.name)
 
     def read(self) -> bytes:
         return self.store.read(self.name)
