@@ -14,7 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
-from inception.data.decode import ALLOWED_FORMATS, EXTENSIONS, decode_image, read_header, sniff_format
+from inception.data.decode import (
+    ALLOWED_FORMATS,
+    EXTENSIONS,
+    decode_image,
+    read_header,
+    sniff_format,
+    upright_rgb,
+)
 from inception.errors import ImageError
 
 # What a viewer must do to show an image stored with each orientation, from the EXIF specification.
@@ -341,3 +348,28 @@ def test_half_a_webp_is_cut_short():
     with pytest.raises(ImageError, match="WebP file cut short") as caught:
         decode_image(data[: len(data) // 2])
     assert caught.value.kind == "truncated"
+
+
+def bmp(masks: tuple[int, ...], bits: int) -> bytes:
+    """An 8 x 8 BMP with bit fields."""
+    rows = bytes(8 * 8 * bits // 8)
+    fields = struct.pack(f"<{len(masks)}I", *masks)
+    header = struct.pack("<IiiHHIIiiII", 40, 8, 8, 1, bits, 3, len(rows), 2835, 2835, 0, 0)
+    start = 14 + len(header) + len(fields)
+    return b"BM" + struct.pack("<IHHI", start + len(rows), 0, 0, start) + header + fields + rows
+
+
+@pytest.mark.parametrize(
+    ("masks", "bits"),
+    [((0xF00, 0xF0, 0xF), 16), ((0xFE000000, 0x1FE0000, 0x1FC00), 32), ((0x3FF00000, 0xFFC00, 0x3FF), 32)],
+)
+def test_whole_files_of_a_kind_that_is_not_read_are_not_called_damaged(masks, bits):
+    with pytest.raises(ImageError, match=r"a kind of BMP that is not read .* convert it") as caught:
+        decode_image(bmp(masks, bits))
+    assert caught.value.kind == "format"
+    assert "damaged" not in str(caught.value)
+
+
+def test_premultiplied_grey_is_laid_over_white():
+    image = Image.new("La", (4, 4), (100, 200))
+    assert np.asarray(upright_rgb(image))[0, 0].tolist() == [155, 155, 155]

@@ -95,6 +95,7 @@ _TRANSPOSE = {
 }
 _START_OF_SCAN = b"\xff\xda"
 _ORIENTATION = 0x0112
+_NOT_READ = re.compile(r"unsupported|not supported|cannot handle|unknown compression")
 _IGNORE_PILLOW = ("ignore", None, Warning, re.compile(r"PIL\b"), 0)
 
 # Without a handler, logging prints Pillow's errors on standard error; here they become ImageErrors.
@@ -321,7 +322,8 @@ def _to_rgb(image: Image.Image, bits: int, name: str) -> Image.Image:
     if image.mode == "LAB":
         return _from_lab(image)
     if image.has_transparency_data:
-        layered = image.convert("RGBA")
+        # Pillow turns premultiplied grey into no other mode.
+        layered = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
         white = Image.new("RGB", layered.size, "white")
         white.paste(layered, mask=layered.getchannel("A"))
         return white
@@ -359,6 +361,10 @@ def _explain(error: Exception, data: bytes, name: str, max_pixels: int) -> Image
     detail = detail.strip() or type(error).__name__
     what = announced or "image"
     words = detail.lower()
+    if _NOT_READ.search(words):
+        return ImageError(
+            "format", f"{name} is a kind of {what} that is not read ({detail}); convert it to 8-bit RGB."
+        )
     cut = announced == "WebP" and int.from_bytes(data[4:8], "little") + 8 > len(data)
     if cut or isinstance(error, EOFError) or "truncated" in words or "not enough image data" in words:
         kind: ImageErrorKind = "truncated"
