@@ -43,7 +43,7 @@ def cut():
         (POINTER, "Git LFS pointer"),
         (b"", "is empty"),
         (b"\n<!DOCTYPE html><p>Sign in", "HTML page"),
-        (gzip.compress(b"x"), "gzip"),
+        (gzip.compress(b"x", mtime=0), "gzip"),
         (packed(), "tar archive"),
         (b"\xfd7zXZ\x00rest", "unxz"),
         (b"<?xml version='1.0'?><Error><Code>AccessDenied</Code>", "is XML"),
