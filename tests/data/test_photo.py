@@ -4,6 +4,8 @@ import io
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 from sklearn.datasets import load_sample_image
 
@@ -151,3 +153,27 @@ def test_a_picture_that_is_too_large_is_refused():
     data[place : place + 4] = b"\xff\xff\xff\xff"
     with pytest.raises(ImageError, match="limit"):
         open_photo(bytes(data), "bomb.jpg").rows(1)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_broken_files_are_judged_alike_whatever_rows_are_wanted(data):
+    """Also where the damage lies behind the rows that a view needs."""
+    grid = np.arange(160 * 120 * 3, dtype=np.uint32).reshape(120, 160, 3)
+    stream = io.BytesIO()
+    Image.fromarray((grid * 7 % 251).astype(np.uint8)).save(stream, "JPEG", quality=85)
+    content = bytearray(stream.getvalue())
+    for _ in range(data.draw(st.integers(1, 3))):
+        content[data.draw(st.integers(620, len(content) - 1))] = data.draw(
+            st.sampled_from([0, 0xC0, 0xD9, 0xFF])
+        )
+    whole = bytes(content)
+
+    def judged(decode) -> bool:
+        try:
+            decode()
+        except ImageError:
+            return False
+        return True
+
+    assert judged(lambda: decode_image(whole)) == judged(lambda: open_photo(whole, "it").rows(30))

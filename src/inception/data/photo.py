@@ -13,6 +13,7 @@ Whatever is unusual (progressive, turned by EXIF, cut short, any other format) g
 it is judged by the same rules everywhere.
 """
 
+import re
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
@@ -38,6 +39,7 @@ EXTRA_ROWS = 16
 _START, _END = b"\xff\xd8", b"\xff\xd9"
 _SEQUENTIAL, _FRAMES = (0xC0, 0xC1), frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _SCAN, _APP1 = 0xDA, 0xE1
+_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 _EXIF_TURN = 0x0112
 
 
@@ -164,7 +166,10 @@ def read_jpeg_head(data: bytes) -> JpegHead | None:
         one_scan = data[body] == channels
     except IndexError:
         return None
-    return frame._replace(plain=frame.plain and one_scan and upright and data.endswith(_END))
+    plain = frame.plain and one_scan and upright and data.endswith(_END)
+    # A marker among the pixels stops the decoder, perhaps behind the rows that a view needs.
+    plain = plain and _MARKER.search(data, body, len(data) - len(_END)) is None
+    return frame._replace(plain=plain)
 
 
 def _is_upright(segment: bytes) -> bool:
